@@ -1,0 +1,63 @@
+# The words that people and CI use. Each of them sets itself up in $(VENV); nothing else has to be installed.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The first Python that is new enough: pyenv's names exist even where their version is not chosen, so each is tried.
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && { echo "$$name"; break; }; done)
+PEER ?=
+
+.PHONY: help demo test check fmt docs bench clean
+
+help:
+	@echo "make demo    run the example application on http://127.0.0.1:8000"
+	@echo "make test    run the tests; PostgreSQL, MariaDB and Redis are used where they answer"
+	@echo "make check   format, lint, types, imports"
+	@echo "make fmt     format, and mend what the linter can mend"
+	@echo "make docs    build the site into site/"
+	@echo "make bench   measure our speed"
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m examples.demo
+
+test: $(VENV)/.dev
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report --fail-under=100
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+fmt: $(VENV)/.dev
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) site dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/.venv:
+	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed, and none was found: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.venv pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[sqlalchemy]" --group demo
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.venv pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable ".[sqlalchemy,redis,oauth,testing]" --group dev
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.venv pyproject.toml
+	$(BIN)/python -m pip install --quiet --group docs
+	touch $@

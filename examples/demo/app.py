@@ -1,0 +1,90 @@
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI
+from fastapi.responses import HTMLResponse
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from examples.demo import pages
+from examples.demo.database import AccessToken, Database, User
+from examples.demo.outbox import Outbox
+from examples.demo.settings import Settings
+from examples.demo.users import UserCreate, UserManager, UserRead, UserUpdate
+from fastapi_users import FastAPIUsers
+from fastapi_users.authentication import AuthenticationBackend, BearerTransport, CookieTransport, JWTStrategy
+from fastapi_users.authentication.strategy import DatabaseStrategy
+from fastapi_users.db import SQLAlchemyUserDatabase
+from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase
+
+HOUR = 3600
+WEEK = 7 * 24 * HOUR
+
+
+def create_app(settings: Settings) -> FastAPI:
+    database = Database(settings.data / "demo.db")
+    outbox = Outbox()
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with database.opened():
+            yield
+
+    # FastAPI calls each of these once per request, so that users and access tokens share a session.
+
+    async def get_session() -> AsyncIterator[AsyncSession]:
+        async with database.new_session() as session:
+            yield session
+
+    def get_user_manager(session: AsyncSession = Depends(get_session)) -> UserManager:
+        return UserManager(SQLAlchemyUserDatabase(session, User), settings, outbox)
+
+    def get_jwt_strategy() -> JWTStrategy[User, uuid.UUID]:
+        return JWTStrategy(settings.secrets.access_token, lifetime_seconds=HOUR)
+
+    def get_database_strategy(
+        session: AsyncSession = Depends(get_session),
+    ) -> DatabaseStrategy[User, uuid.UUID, AccessToken]:
+        return DatabaseStrategy(SQLAlchemyAccessTokenDatabase(session, AccessToken), lifetime_seconds=WEEK)
+
+    # For programs: a token in a header, good for an hour, whatever happens.
+    bearer = AuthenticationBackend[User, uuid.UUID]("jwt", BearerTransport("auth/jwt/login"), get_jwt_strategy)
+
+    # For browsers: a cookie that scripts cannot read, and that logging out ends on the server too.
+    cookie = AuthenticationBackend[User, uuid.UUID](
+        "cookie",
+        # Secure is the default and belongs there; but the demo speaks plain http, over which it would not be sent.
+        CookieTransport(cookie_max_age=WEEK, cookie_secure=False),
+        get_database_strategy,
+    )
+
+    fastapi_users = FastAPIUsers[User, uuid.UUID](get_user_manager, [bearer, cookie])
+
+    app = FastAPI(title="fastapi-users demo", lifespan=lifespan)
+    app.include_router(fastapi_users.get_auth_router(bearer), prefix="/auth/jwt", tags=["auth: bearer"])
+    app.include_router(fastapi_users.get_auth_router(cookie), prefix="/auth/cookie", tags=["auth: cookie"])
+    app.include_router(fastapi_users.get_register_router(UserRead, UserCreate), prefix="/auth", tags=["account"])
+    app.include_router(fastapi_users.get_verify_router(UserRead), prefix="/auth", tags=["account"])
+    app.include_router(fastapi_users.get_reset_password_router(), prefix="/auth", tags=["account"])
+    app.include_router(fastapi_users.get_users_router(UserRead, UserUpdate), prefix="/users", tags=["users"])
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def start_page() -> str:
+        return pages.start(settings.base_url)
+
+    @app.get("/outbox", response_class=HTMLResponse, include_in_schema=False)
+    async def outbox_page() -> str:
+        return pages.outbox(outbox.newest_first)
+
+    # The links in the mails. Mail scanners open them before the user does, so that a GET may use nothing up: the
+    # page takes the token from its address and posts it when the button is pressed.
+
+    @app.get("/verify", response_class=HTMLResponse, include_in_schema=False)
+    async def verify_page() -> str:
+        return pages.verify()
+
+    @app.get("/reset-password", response_class=HTMLResponse, include_in_schema=False)
+    async def reset_password_page() -> str:
+        return pages.reset_password()
+
+    return app

@@ -1,0 +1,217 @@
+import re
+from collections.abc import Callable, Coroutine, Sequence
+from inspect import Parameter, Signature
+from keyword import iskeyword
+from typing import Any, Generic, Literal, TypeVar, overload
+
+from fastapi import Depends, HTTPException, status
+from makefun import with_signature
+
+from fastapi_users import models
+from fastapi_users.authentication.backend import AuthenticationBackend
+from fastapi_users.authentication.strategy import Strategy
+from fastapi_users.manager import BaseUserManager, UserManagerDependency
+from fastapi_users.types import DependencyCallable
+
+INVALID_CHARS_PATTERN = re.compile(r"[^0-9a-zA-Z_]")
+INVALID_LEADING_CHARS_PATTERN = re.compile(r"^[^a-zA-Z_]+")
+
+EnabledBackendsDependency = DependencyCallable[Sequence[AuthenticationBackend[models.UP, models.ID]]]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_Dependency = Callable[..., Coroutine[Any, Any, models.UP]]
+_OptionalDependency = Callable[..., Coroutine[Any, Any, models.UP | None]]
+_TokenDependency = Callable[..., Coroutine[Any, Any, tuple[models.UP, str]]]
+_OptionalTokenDependency = Callable[..., Coroutine[Any, Any, tuple[models.UP | None, str | None]]]
+
+
+def name_to_variable_name(name: str) -> str:
+    """A backend's name as the name of a parameter: what an identifier cannot hold is dropped."""
+    return INVALID_LEADING_CHARS_PATTERN.sub("", INVALID_CHARS_PATTERN.sub("", name))
+
+
+def name_to_strategy_variable_name(name: str) -> str:
+    return f"strategy_{name_to_variable_name(name)}"
+
+
+class DuplicateBackendNamesError(Exception):
+    """Two parameters of a dependency would have the same name: rename one of the backends."""
+
+
+class Authenticator(Generic[models.UP, models.ID]):
+    """Makes the dependencies that give a route its user.
+
+    The backends are asked in their order, and the first one that knows its token decides. ``optional`` gives ``None``
+    instead of a refusal. ``active`` refuses inactive users with 401, ``verified`` and ``superuser`` refuse others with
+    403. ``get_enabled_backends`` is a dependency that returns the backends which may decide in this request.
+
+    Every call makes a new function, so keep the result: it is the key for ``app.dependency_overrides``.
+    """
+
+    backends: Sequence[AuthenticationBackend[models.UP, models.ID]]
+
+    def __init__(
+        self,
+        backends: Sequence[AuthenticationBackend[models.UP, models.ID]],
+        get_user_manager: UserManagerDependency[models.UP, models.ID],
+    ) -> None:
+        self.backends = backends
+        self.get_user_manager = get_user_manager
+
+    @overload
+    def current_user_token(
+        self,
+        optional: Literal[False] = False,
+        active: bool = False,
+        verified: bool = False,
+        superuser: bool = False,
+        get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+    ) -> _TokenDependency[models.UP]: ...
+
+    @overload
+    def current_user_token(
+        self,
+        optional: bool,
+        active: bool = False,
+        verified: bool = False,
+        superuser: bool = False,
+        get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+    ) -> _OptionalTokenDependency[models.UP]: ...
+
+    def current_user_token(
+        self,
+        optional: bool = False,
+        active: bool = False,
+        verified: bool = False,
+        superuser: bool = False,
+        get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+    ) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """A dependency for the user and the token it came with.
+
+        :raises DuplicateBackendNamesError: also from the routers that need a user.
+        """
+
+        async def current_user_token_dependency(*args: Any, **kwargs: Any) -> Any:
+            return await self._authenticate(
+                *args, optional=optional, active=active, verified=verified, superuser=superuser, **kwargs
+            )
+
+        return _with_parameters(self._get_dependency_signature(get_enabled_backends), current_user_token_dependency)
+
+    @overload
+    def current_user(
+        self,
+        optional: Literal[False] = False,
+        active: bool = False,
+        verified: bool = False,
+        superuser: bool = False,
+        get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+    ) -> _Dependency[models.UP]: ...
+
+    @overload
+    def current_user(
+        self,
+        optional: bool,
+        active: bool = False,
+        verified: bool = False,
+        superuser: bool = False,
+        get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+    ) -> _OptionalDependency[models.UP]: ...
+
+    def current_user(
+        self,
+        optional: bool = False,
+        active: bool = False,
+        verified: bool = False,
+        superuser: bool = False,
+        get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+    ) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """A dependency for the user.
+
+        :raises DuplicateBackendNamesError: also from the routers that need a user.
+        """
+
+        async def current_user_dependency(*args: Any, **kwargs: Any) -> Any:
+            user, _ = await self._authenticate(
+                *args, optional=optional, active=active, verified=verified, superuser=superuser, **kwargs
+            )
+            return user
+
+        return _with_parameters(self._get_dependency_signature(get_enabled_backends), current_user_dependency)
+
+    async def _authenticate(
+        self,
+        *args: Any,
+        user_manager: BaseUserManager[models.UP, models.ID],
+        optional: bool = False,
+        active: bool = False,
+        verified: bool = False,
+        superuser: bool = False,
+        **kwargs: Any,
+    ) -> tuple[models.UP | None, str | None]:
+        """Token and strategy of each backend come under its variable names, the enabled backends under theirs."""
+        enabled_backends: Sequence[AuthenticationBackend[models.UP, models.ID]] = kwargs.get(
+            "enabled_backends", self.backends
+        )
+        user: models.UP | None = None
+        token: str | None = None
+        for backend in self.backends:
+            if backend in enabled_backends:
+                token = kwargs.get(name_to_variable_name(backend.name))
+                if token is not None:
+                    strategy: Strategy[models.UP, models.ID] = kwargs[name_to_strategy_variable_name(backend.name)]
+                    user = await strategy.read_token(token, user_manager)
+                    if user:
+                        break
+
+        refusal = _refusal(user, active=active, verified=verified, superuser=superuser)
+        if refusal is not None:
+            if not optional:
+                raise HTTPException(status_code=refusal)
+            user = None
+        return user, token
+
+    def _get_dependency_signature(
+        self,
+        get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+    ) -> Signature:
+        parameters = [_dependency_parameter("user_manager", self.get_user_manager)]
+        for backend in self.backends:
+            name = name_to_variable_name(backend.name)
+            if not name or iskeyword(name):
+                raise ValueError(
+                    f"The backend name {backend.name!r} cannot be turned into the name of a parameter: give it one with "
+                    "an ASCII letter in it that is not a Python keyword."
+                )
+            parameters.append(_dependency_parameter(name, backend.transport.scheme))
+            parameters.append(_dependency_parameter(name_to_strategy_variable_name(backend.name), backend.get_strategy))
+        if get_enabled_backends is not None:
+            parameters.append(_dependency_parameter("enabled_backends", get_enabled_backends))
+
+        names = [parameter.name for parameter in parameters]
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        if duplicates:
+            raise DuplicateBackendNamesError(
+                f"Two backends, or a backend and another parameter, share the name {', '.join(duplicates)}. The names "
+                f"of the backends are {', '.join(repr(backend.name) for backend in self.backends)}."
+            )
+        return Signature(parameters)
+
+
+def _with_parameters(signature: Signature, function: F) -> F:
+    """Give a function of ``**kwargs`` the parameters that FastAPI has to resolve for it."""
+    resolved: F = with_signature(signature)(function)
+    return resolved
+
+
+def _dependency_parameter(name: str, dependency: Any) -> Parameter:
+    return Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=Depends(dependency))
+
+
+def _refusal(user: models.UP | None, *, active: bool, verified: bool, superuser: bool) -> int | None:
+    if user is None or (active and not user.is_active):
+        return status.HTTP_401_UNAUTHORIZED
+    if (verified and not user.is_verified) or (superuser and not user.is_superuser):
+        return status.HTTP_403_FORBIDDEN
+    return None

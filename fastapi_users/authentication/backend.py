@@ -1,0 +1,40 @@
+from contextlib import suppress
+from typing import Generic
+
+from fastapi import Response, status
+
+from fastapi_users import models
+from fastapi_users.authentication.strategy import Strategy, StrategyDestroyNotSupportedError
+from fastapi_users.authentication.transport import Transport, TransportLogoutNotSupportedError
+from fastapi_users.types import DependencyCallable
+
+
+class AuthenticationBackend(Generic[models.UP, models.ID]):
+    """A transport and a strategy under a name, which must be unique among the backends of an application.
+
+    ``get_strategy`` is a FastAPI dependency: the routes resolve it, the backend never calls it.
+    """
+
+    name: str
+    transport: Transport
+
+    def __init__(
+        self,
+        name: str,
+        transport: Transport,
+        get_strategy: DependencyCallable[Strategy[models.UP, models.ID]],
+    ) -> None:
+        self.name = name
+        self.transport = transport
+        self.get_strategy = get_strategy
+
+    async def login(self, strategy: Strategy[models.UP, models.ID], user: models.UP) -> Response:
+        return await self.transport.get_login_response(await strategy.write_token(user))
+
+    async def logout(self, strategy: Strategy[models.UP, models.ID], user: models.UP, token: str) -> Response:
+        with suppress(StrategyDestroyNotSupportedError):
+            await strategy.destroy_token(token, user)
+        try:
+            return await self.transport.get_logout_response()
+        except TransportLogoutNotSupportedError:
+            return Response(status_code=status.HTTP_204_NO_CONTENT)

@@ -1,0 +1,13 @@
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from fastapi_users.models import ID
+
+
+class AccessTokenProtocol(Protocol[ID]):
+    token: str
+    user_id: ID
+    created_at: datetime
+
+
+AP = TypeVar("AP", bound=AccessTokenProtocol[Any])

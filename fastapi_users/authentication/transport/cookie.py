@@ -1,0 +1,66 @@
+from typing import Literal
+
+from fastapi import Response, status
+from fastapi.security import APIKeyCookie
+
+from fastapi_users.authentication.transport.base import Transport
+from fastapi_users.openapi import OpenAPIResponseType
+
+
+class CookieTransport(Transport):
+    """The token in a cookie. ``cookie_max_age`` is in seconds; ``None`` makes a cookie that ends with the browser."""
+
+    scheme: APIKeyCookie
+
+    def __init__(
+        self,
+        cookie_name: str = "fastapiusersauth",
+        cookie_max_age: int | None = None,
+        cookie_path: str = "/",
+        cookie_domain: str | None = None,
+        cookie_secure: bool = True,
+        cookie_httponly: bool = True,
+        cookie_samesite: Literal["lax", "strict", "none"] = "lax",
+    ) -> None:
+        self.cookie_name = cookie_name
+        self.cookie_max_age = cookie_max_age
+        self.cookie_path = cookie_path
+        self.cookie_domain = cookie_domain
+        self.cookie_secure = cookie_secure
+        self.cookie_httponly = cookie_httponly
+        self.cookie_samesite: Literal["lax", "strict", "none"] = cookie_samesite
+        self.scheme = APIKeyCookie(name=cookie_name, auto_error=False)  # pyright: ignore[reportIncompatibleVariableOverride] -- narrower
+
+    async def get_login_response(self, token: str) -> Response:
+        return self._set_login_cookie(Response(status_code=status.HTTP_204_NO_CONTENT), token)
+
+    async def get_logout_response(self) -> Response:
+        return self._set_logout_cookie(Response(status_code=status.HTTP_204_NO_CONTENT))
+
+    def _set_login_cookie(self, response: Response, token: str) -> Response:
+        self._set_cookie(response, token, self.cookie_max_age)
+        return response
+
+    def _set_logout_cookie(self, response: Response) -> Response:
+        self._set_cookie(response, "", 0)
+        return response
+
+    def _set_cookie(self, response: Response, value: str, max_age: int | None) -> None:
+        response.set_cookie(
+            self.cookie_name,
+            value,
+            max_age=max_age,
+            path=self.cookie_path,
+            domain=self.cookie_domain,
+            secure=self.cookie_secure,
+            httponly=self.cookie_httponly,
+            samesite=self.cookie_samesite,
+        )
+
+    @staticmethod
+    def get_openapi_login_responses_success() -> OpenAPIResponseType:
+        return {status.HTTP_204_NO_CONTENT: {"model": None}}
+
+    @staticmethod
+    def get_openapi_logout_responses_success() -> OpenAPIResponseType:
+        return {status.HTTP_204_NO_CONTENT: {"model": None}}

@@ -1,0 +1,49 @@
+from typing import Any
+
+
+class FastAPIUsersException(Exception):
+    """Base of every refusal of this library."""
+
+
+class InvalidID(FastAPIUsersException):
+    """The value is not an id of this application: see ``parse_id`` of the manager."""
+
+
+class UserAlreadyExists(FastAPIUsersException):
+    """The e-mail address belongs to another user."""
+
+
+class UserNotExists(FastAPIUsersException):
+    """No user has this id, e-mail address or OAuth account."""
+
+
+class UserInactive(FastAPIUsersException):
+    """``is_active`` is false."""
+
+
+class UserAlreadyVerified(FastAPIUsersException):
+    """``is_verified`` is already true."""
+
+
+class UserNotVerified(FastAPIUsersException):
+    """``is_verified`` is false where a verified user is required."""
+
+
+class BadCredentials(FastAPIUsersException):
+    """Unknown user, wrong secret or inactive user: which one of them is never told."""
+
+
+class InvalidVerifyToken(FastAPIUsersException):
+    """Malformed, forged, expired, or made for another user or address."""
+
+
+class InvalidResetPasswordToken(FastAPIUsersException):
+    """Malformed, forged, expired, or made for a password that is no longer the current one."""
+
+
+class InvalidPasswordException(FastAPIUsersException):
+    """Raised by ``validate_password``; ``reason`` reaches the client as it is, so it must be a JSON value."""
+
+    def __init__(self, reason: Any) -> None:
+        super().__init__(reason)
+        self.reason = reason

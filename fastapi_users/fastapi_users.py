@@ -1,0 +1,136 @@
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal
+
+from fastapi import APIRouter
+
+from fastapi_users import models, schemas
+from fastapi_users.authentication import AuthenticationBackend, Authenticator
+from fastapi_users.jwt import SecretType
+from fastapi_users.manager import UserManagerDependency
+from fastapi_users.router import (
+    get_auth_router,
+    get_register_router,
+    get_reset_password_router,
+    get_users_router,
+    get_verify_router,
+)
+from fastapi_users.router.common import CSRF_TOKEN_COOKIE_NAME
+
+if TYPE_CHECKING:
+    from httpx_oauth.oauth2 import BaseOAuth2
+
+
+class FastAPIUsers(Generic[models.UP, models.ID]):
+    """Ties the manager and the backends together: every method makes a router for ``app.include_router``.
+
+    The routers carry no prefix and no tags. :attr:`current_user` makes the dependencies that protect your own routes.
+    """
+
+    authenticator: Authenticator[models.UP, models.ID]
+
+    def __init__(
+        self,
+        get_user_manager: UserManagerDependency[models.UP, models.ID],
+        auth_backends: Sequence[AuthenticationBackend[models.UP, models.ID]],
+    ) -> None:
+        self.authenticator = Authenticator(auth_backends, get_user_manager)
+        self.get_user_manager = get_user_manager
+        self.current_user = self.authenticator.current_user
+
+    def get_register_router(self, user_schema: type[schemas.U], user_create_schema: type[schemas.UC]) -> APIRouter:
+        return get_register_router(self.get_user_manager, user_schema, user_create_schema)
+
+    def get_verify_router(self, user_schema: type[schemas.U]) -> APIRouter:
+        return get_verify_router(self.get_user_manager, user_schema)
+
+    def get_reset_password_router(self) -> APIRouter:
+        return get_reset_password_router(self.get_user_manager)
+
+    def get_auth_router(
+        self,
+        backend: AuthenticationBackend[models.UP, models.ID],
+        requires_verification: bool = False,
+    ) -> APIRouter:
+        return get_auth_router(backend, self.get_user_manager, self.authenticator, requires_verification)
+
+    def get_users_router(
+        self,
+        user_schema: type[schemas.U],
+        user_update_schema: type[schemas.UU],
+        requires_verification: bool = False,
+    ) -> APIRouter:
+        return get_users_router(
+            self.get_user_manager,
+            user_schema,
+            user_update_schema,
+            self.authenticator,
+            requires_verification,
+        )
+
+    def get_oauth_router(
+        self,
+        oauth_client: "BaseOAuth2[Any]",
+        backend: AuthenticationBackend[models.UP, models.ID],
+        state_secret: SecretType,
+        redirect_url: str | None = None,
+        associate_by_email: bool = False,
+        is_verified_by_default: bool = False,
+        *,
+        csrf_token_cookie_name: str = CSRF_TOKEN_COOKIE_NAME,
+        csrf_token_cookie_path: str = "/",
+        csrf_token_cookie_domain: str | None = None,
+        csrf_token_cookie_secure: bool = True,
+        csrf_token_cookie_httponly: bool = True,
+        csrf_token_cookie_samesite: Literal["lax", "strict", "none"] = "lax",
+    ) -> APIRouter:
+        """:raises ModuleNotFoundError: httpx-oauth is not installed."""
+        from fastapi_users.router.oauth import get_oauth_router  # noqa: PLC0415 -- needs the extra "oauth"
+
+        return get_oauth_router(
+            oauth_client,
+            backend,
+            self.get_user_manager,
+            state_secret,
+            redirect_url,
+            associate_by_email,
+            is_verified_by_default,
+            csrf_token_cookie_name=csrf_token_cookie_name,
+            csrf_token_cookie_path=csrf_token_cookie_path,
+            csrf_token_cookie_domain=csrf_token_cookie_domain,
+            csrf_token_cookie_secure=csrf_token_cookie_secure,
+            csrf_token_cookie_httponly=csrf_token_cookie_httponly,
+            csrf_token_cookie_samesite=csrf_token_cookie_samesite,
+        )
+
+    def get_oauth_associate_router(
+        self,
+        oauth_client: "BaseOAuth2[Any]",
+        user_schema: type[schemas.U],
+        state_secret: SecretType,
+        redirect_url: str | None = None,
+        requires_verification: bool = False,
+        csrf_token_cookie_name: str = CSRF_TOKEN_COOKIE_NAME,
+        csrf_token_cookie_path: str = "/",
+        csrf_token_cookie_domain: str | None = None,
+        csrf_token_cookie_secure: bool = True,
+        csrf_token_cookie_httponly: bool = True,
+        csrf_token_cookie_samesite: Literal["lax", "strict", "none"] = "lax",
+    ) -> APIRouter:
+        """:raises ModuleNotFoundError: httpx-oauth is not installed."""
+        from fastapi_users.router.oauth import get_oauth_associate_router  # noqa: PLC0415 -- needs the extra "oauth"
+
+        return get_oauth_associate_router(
+            oauth_client,
+            self.authenticator,
+            self.get_user_manager,
+            user_schema,
+            state_secret,
+            redirect_url,
+            requires_verification,
+            csrf_token_cookie_name=csrf_token_cookie_name,
+            csrf_token_cookie_path=csrf_token_cookie_path,
+            csrf_token_cookie_domain=csrf_token_cookie_domain,
+            csrf_token_cookie_secure=csrf_token_cookie_secure,
+            csrf_token_cookie_httponly=csrf_token_cookie_httponly,
+            csrf_token_cookie_samesite=csrf_token_cookie_samesite,
+        )

@@ -1,0 +1,168 @@
+import math
+from collections.abc import Callable, Coroutine, Mapping
+from enum import Enum
+from types import MappingProxyType, TracebackType
+from typing import Any, TypeVar
+
+from fastapi import HTTPException, Request, Response, status
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+
+from fastapi_users.exceptions import InvalidPasswordException
+from fastapi_users.openapi import OpenAPIResponseType
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CSRF_TOKEN_COOKIE_NAME = "fastapiusersoauthcsrf"
+"""Of the OAuth router; here, because the facade names it as a default where httpx-oauth is not installed."""
+
+
+class ErrorModel(BaseModel):
+    detail: str | dict[str, str]
+
+
+class ErrorCodeReasonModel(BaseModel):
+    code: str
+    reason: str
+
+
+class ErrorCode(str, Enum):
+    REGISTER_INVALID_PASSWORD = "REGISTER_INVALID_PASSWORD"
+    REGISTER_USER_ALREADY_EXISTS = "REGISTER_USER_ALREADY_EXISTS"
+    OAUTH_NOT_AVAILABLE_EMAIL = "OAUTH_NOT_AVAILABLE_EMAIL"
+    OAUTH_USER_ALREADY_EXISTS = "OAUTH_USER_ALREADY_EXISTS"
+    OAUTH_INVALID_STATE = "OAUTH_INVALID_STATE"
+    OAUTH_PROVIDER_ERROR = "OAUTH_PROVIDER_ERROR"
+    LOGIN_BAD_CREDENTIALS = "LOGIN_BAD_CREDENTIALS"
+    LOGIN_USER_NOT_VERIFIED = "LOGIN_USER_NOT_VERIFIED"
+    RESET_PASSWORD_BAD_TOKEN = "RESET_PASSWORD_BAD_TOKEN"
+    RESET_PASSWORD_INVALID_PASSWORD = "RESET_PASSWORD_INVALID_PASSWORD"
+    VERIFY_USER_BAD_TOKEN = "VERIFY_USER_BAD_TOKEN"
+    VERIFY_USER_ALREADY_VERIFIED = "VERIFY_USER_ALREADY_VERIFIED"
+    UPDATE_USER_EMAIL_ALREADY_EXISTS = "UPDATE_USER_EMAIL_ALREADY_EXISTS"
+    UPDATE_USER_INVALID_PASSWORD = "UPDATE_USER_INVALID_PASSWORD"
+    ACCESS_TOKEN_ALREADY_EXPIRED = "ACCESS_TOKEN_ALREADY_EXPIRED"
+    ACCESS_TOKEN_DECODE_ERROR = "ACCESS_TOKEN_DECODE_ERROR"
+
+
+class Refusals:
+    """Which exceptions a route answers with 400, with which code: one table for the answers and the OpenAPI document.
+
+    As a context manager it turns an exception of the table into the answer, in the order of the table, so that a
+    subclass stands before its base. ``legacy_examples`` are names in upstream's document that no route ever sends.
+    """
+
+    def __init__(
+        self,
+        table: Mapping[type[Exception], tuple[ErrorCode, str]],
+        *,
+        legacy_examples: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._table = table
+        self._legacy_examples = legacy_examples
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for refused, (code, _) in self._table.items():
+            if isinstance(error, refused):
+                detail: Any = code
+                if isinstance(error, InvalidPasswordException):
+                    detail = {"code": code, "reason": error.reason}
+                raise HTTPException(status.HTTP_400_BAD_REQUEST, detail) from error
+
+    @property
+    def responses(self) -> OpenAPIResponseType:
+        examples: dict[str, Any] = {name: {"summary": summary} for name, summary in self._legacy_examples.items()}
+        for refused, (code, summary) in self._table.items():
+            detail: Any = code.value
+            if issubclass(refused, InvalidPasswordException):
+                detail = {"code": code.value, "reason": "Password should be at least 8 characters"}
+            examples.setdefault(code.value, {"summary": summary, "value": {"detail": detail}})
+        return {
+            status.HTTP_400_BAD_REQUEST: {
+                "model": ErrorModel,
+                "content": {"application/json": {"examples": examples}},
+            }
+        }
+
+
+def takes(**annotations: type[BaseModel]) -> Callable[[F], F]:
+    """Give parameters of a route the schemas of the application, which only exist when its router is made."""
+
+    def annotate(endpoint: F) -> F:
+        endpoint.__annotations__.update(annotations)
+        return endpoint
+
+    return annotate
+
+
+class SafeRoute(APIRoute):
+    """A route whose 422 answers repeat no password and can always be written as JSON."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_safely(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError as error:
+                safe_error = RequestValidationError(
+                    [presentable_error(item) for item in error.errors()], body=presentable(error.body)
+                )
+            raise safe_error
+
+        return handle_safely
+
+
+_MASK = "**********"
+_MAX_DEPTH = 10
+
+
+def presentable_error(error: Mapping[str, Any]) -> dict[str, Any]:
+    """An item of a 422 answer, whose ``input`` is masked where it may hold a secret: of such a field, or a raw body."""
+    presented: dict[str, Any] = presentable(error)
+    location = error["loc"]
+    is_raw_body = len(location) == 1 and not isinstance(error.get("input"), Mapping)
+    if "input" in error and (is_raw_body or any(_is_secret(part) for part in location)):
+        presented["input"] = _MASK
+    return presented
+
+
+def presentable(value: Any, depth: int = 0) -> Any:
+    """The value with passwords and tokens masked, and without what cannot be sent back as JSON in UTF-8.
+
+    Python's JSON reader accepts NaN, numbers that become infinite, and halves of surrogate pairs, none of which its
+    writer may write (RFC 8259, sections 6 and 8.2), and takes a deeper nesting than its writer.
+    """
+    if isinstance(value, Mapping | list | tuple) and depth > _MAX_DEPTH:
+        return "..."
+    if isinstance(value, Mapping):
+        return {
+            presentable(key): _MASK if _is_secret(key) else presentable(item, depth + 1) for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        items = [presentable(item, depth + 1) for item in value]
+        return tuple(items) if isinstance(value, tuple) else items
+    return _presentable_scalar(value)
+
+
+def _presentable_scalar(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, bytes):
+        return _MASK
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _is_secret(name: Any) -> bool:
+    return isinstance(name, str) and ("password" in name.lower() or "token" in name.lower())

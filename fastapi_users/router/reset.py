@@ -1,0 +1,53 @@
+from contextlib import suppress
+
+from fastapi import APIRouter, Body, Depends, Request, status
+from pydantic import EmailStr
+
+from fastapi_users import models, schemas
+from fastapi_users.exceptions import (
+    InvalidPasswordException,
+    InvalidResetPasswordToken,
+    UserInactive,
+    UserNotExists,
+)
+from fastapi_users.manager import BaseUserManager, UserManagerDependency
+from fastapi_users.openapi import OpenAPIResponseType
+from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute
+
+_BAD_TOKEN = (ErrorCode.RESET_PASSWORD_BAD_TOKEN, "Bad or expired token.")
+
+RESET_PASSWORD = Refusals(
+    {
+        InvalidResetPasswordToken: _BAD_TOKEN,
+        UserNotExists: _BAD_TOKEN,
+        UserInactive: _BAD_TOKEN,
+        InvalidPasswordException: (ErrorCode.RESET_PASSWORD_INVALID_PASSWORD, "Password validation failed."),
+    }
+)
+RESET_PASSWORD_RESPONSES: OpenAPIResponseType = RESET_PASSWORD.responses
+
+
+def get_reset_password_router(get_user_manager: UserManagerDependency[models.UP, models.ID]) -> APIRouter:
+    router = APIRouter(route_class=SafeRoute)
+
+    @router.post("/forgot-password", name="reset:forgot_password", status_code=status.HTTP_202_ACCEPTED)
+    async def forgot_password(
+        request: Request,
+        email: EmailStr = Body(..., embed=True),
+        user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
+    ) -> None:
+        with suppress(UserNotExists, UserInactive):  # the answer never tells who has an account
+            user = await user_manager.get_by_email(email)
+            await user_manager.forgot_password(user, request)
+
+    @router.post("/reset-password", name="reset:reset_password", responses=RESET_PASSWORD_RESPONSES)
+    async def reset_password(
+        request: Request,
+        token: schemas.StorableStr = Body(...),
+        password: schemas.StorableStr = Body(...),
+        user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
+    ) -> None:
+        with RESET_PASSWORD:
+            await user_manager.reset_password(token, password, request)
+
+    return router

@@ -1,0 +1,51 @@
+from contextlib import suppress
+
+from fastapi import APIRouter, Body, Depends, Request, status
+from pydantic import EmailStr
+
+from fastapi_users import models, schemas
+from fastapi_users.exceptions import InvalidVerifyToken, UserAlreadyVerified, UserInactive, UserNotExists
+from fastapi_users.manager import BaseUserManager, UserManagerDependency
+from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute
+
+_BAD_TOKEN = (
+    ErrorCode.VERIFY_USER_BAD_TOKEN,
+    "Bad or expired token, unknown user, or the address is not the user's any more.",
+)
+
+VERIFY = Refusals(
+    {
+        InvalidVerifyToken: _BAD_TOKEN,
+        UserNotExists: _BAD_TOKEN,
+        UserAlreadyVerified: (ErrorCode.VERIFY_USER_ALREADY_VERIFIED, "The user is already verified."),
+    }
+)
+
+
+def get_verify_router(
+    get_user_manager: UserManagerDependency[models.UP, models.ID],
+    user_schema: type[schemas.U],
+) -> APIRouter:
+    router = APIRouter(route_class=SafeRoute)
+
+    @router.post("/request-verify-token", name="verify:request-token", status_code=status.HTTP_202_ACCEPTED)
+    async def request_verify_token(
+        request: Request,
+        email: EmailStr = Body(..., embed=True),
+        user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
+    ) -> None:
+        with suppress(UserNotExists, UserInactive, UserAlreadyVerified):  # the answer never tells who has an account
+            user = await user_manager.get_by_email(email)
+            await user_manager.request_verify(user, request)
+
+    @router.post("/verify", name="verify:verify", response_model=user_schema, responses=VERIFY.responses)
+    async def verify(
+        request: Request,
+        token: schemas.StorableStr = Body(..., embed=True),
+        user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
+    ) -> schemas.U:
+        with VERIFY:
+            user = await user_manager.verify(token, request)
+        return user_schema.model_validate(user)
+
+    return router

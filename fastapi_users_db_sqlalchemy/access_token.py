@@ -1,0 +1,11 @@
+from fastapi_users.db.sqlalchemy import (
+    SQLAlchemyAccessTokenDatabase,
+    SQLAlchemyBaseAccessTokenTable,
+    SQLAlchemyBaseAccessTokenTableUUID,
+)
+
+__all__ = [
+    "SQLAlchemyAccessTokenDatabase",
+    "SQLAlchemyBaseAccessTokenTable",
+    "SQLAlchemyBaseAccessTokenTableUUID",
+]

@@ -1,0 +1,71 @@
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from fastapi_users.authentication import RedisStrategy
+from fastapi_users.testing import InMemoryUserDatabase, User
+from tests.services import connect_redis
+from tests.test_manager import UserManager
+
+
+class FakeRedis:
+    """What a strategy needs of a client. The real server is asked as well, where one answers."""
+
+    def __init__(self, *, decode_responses: bool) -> None:
+        self.decode_responses = decode_responses
+        self.values: dict[str, tuple[str, int | None]] = {}
+
+    async def get(self, name: str) -> str | bytes | None:
+        value, _ = self.values.get(name, (None, None))
+        return value if value is None or self.decode_responses else value.encode()
+
+    async def set(self, name: str, value: str, ex: int | None = None) -> None:
+        self.values[name] = (value, ex)
+
+    async def delete(self, name: str) -> None:
+        self.values.pop(name, None)
+
+    async def ttl(self, name: str) -> int:
+        return self.values[name][1] or -1
+
+    async def aclose(self) -> None:
+        self.values.clear()
+
+
+@pytest.fixture(params=["fake text", "fake bytes", "real text", "real bytes"])
+async def redis(request: pytest.FixtureRequest) -> AsyncIterator["Redis | FakeRedis"]:
+    kind, _, answers = request.param.partition(" ")
+    decode_responses = answers == "text"
+    client: Redis | FakeRedis = FakeRedis(decode_responses=decode_responses)
+    if kind == "real":
+        client = await connect_redis(decode_responses=decode_responses)
+    yield client
+    await client.aclose()
+
+
+async def test_a_token_lives_in_redis_until_it_is_destroyed(redis: "Redis | FakeRedis") -> None:
+    database = InMemoryUserDatabase[User, uuid.UUID](User)
+    user = await database.create({"email": "ann@example.org", "hashed_password": "h"})
+    manager = UserManager(database)
+    strategy = RedisStrategy[User, uuid.UUID](redis, 3600, key_prefix=f"test {uuid.uuid4()} ")  # type: ignore[arg-type]  # also the fake
+
+    token = await strategy.write_token(user)
+
+    assert len(token) == 43
+    assert 0 < await redis.ttl(strategy.key_prefix + token) <= 3600
+    assert await strategy.read_token(token, manager) is user
+    await strategy.destroy_token(token, user)
+    assert await strategy.read_token(token, manager) is None
+
+
+async def test_whatever_else_is_found_there_leads_to_nobody(redis: "Redis | FakeRedis") -> None:
+    manager = UserManager(InMemoryUserDatabase(User))
+    strategy = RedisStrategy[User, uuid.UUID](redis, key_prefix=f"test {uuid.uuid4()} ")  # type: ignore[arg-type]  # also the fake
+    for value in ("nonsense", str(uuid.uuid4())):
+        await redis.set(strategy.key_prefix + "token", value, ex=60)
+        assert await strategy.read_token("token", manager) is None
+
+    assert await strategy.read_token(None, manager) is None
+    assert await strategy.read_token("unknown", manager) is None

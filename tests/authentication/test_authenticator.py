@@ -1,0 +1,194 @@
+import inspect
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from fastapi import Depends, FastAPI, Request
+from fastapi.security.base import SecurityBase
+from httpx import ASGITransport, AsyncClient
+
+from fastapi_users import BaseUserManager
+from fastapi_users.authentication import AuthenticationBackend, Authenticator, BearerTransport, Strategy, Transport
+from fastapi_users.authentication.authenticator import DuplicateBackendNamesError
+from fastapi_users.testing import InMemoryUserDatabase, User
+from tests.test_manager import UserManager
+
+USERS = {
+    "plain": User("plain@example.org", "h"),
+    "verified": User("verified@example.org", "h", is_verified=True),
+    "root": User("root@example.org", "h", is_verified=True, is_superuser=True),
+    "unverified root": User("root2@example.org", "h", is_superuser=True),
+    "inactive": User("inactive@example.org", "h", is_active=False, is_verified=True, is_superuser=True),
+    "inactive unverified": User("inactive2@example.org", "h", is_active=False),
+}
+manager = UserManager(InMemoryUserDatabase(User))
+
+
+class Header(Transport):
+    """A header of its own, read synchronously."""
+
+    def __init__(self, name: str) -> None:
+        class Scheme(SecurityBase):
+            scheme_name = name
+            model: Any = None
+
+            def __call__(self, request: Request) -> str | None:
+                return request.headers.get(name)
+
+        self.scheme = Scheme()
+
+
+class ByName(Strategy[User, uuid.UUID]):
+    """The token is a key of ``USERS``."""
+
+    async def read_token(self, token: str | None, user_manager: BaseUserManager[User, uuid.UUID]) -> User | None:
+        assert user_manager is manager
+        return USERS.get(token or "")
+
+
+Backend = AuthenticationBackend[User, uuid.UUID]
+
+
+def by_name() -> ByName:
+    return ByName()  # type: ignore[abstract]  # nothing is abstract at run time
+
+
+def header(name: str) -> Header:
+    return Header(name)  # type: ignore[abstract]  # the same
+
+
+one = Backend("one", header("one"), by_name)
+two = Backend("two", header("two"), by_name)
+
+
+def authenticator(*backends: Backend) -> Authenticator[User, uuid.UUID]:
+    return Authenticator(backends, lambda: manager)
+
+
+async def ask(dependency: Any, headers: dict[str, str]) -> tuple[int, Any]:
+    app = FastAPI(openapi_url=None)
+
+    @app.get("/")
+    async def answer(found: Any = Depends(dependency)) -> Any:
+        if isinstance(found, tuple):
+            user, token = found
+            return [user and user.email, token]
+        return found and found.email
+
+    async with AsyncClient(transport=ASGITransport(app), base_url="https://app.test") as client:
+        response = await client.get("/", headers=headers)
+        return response.status_code, response.json()
+
+
+@pytest.mark.parametrize(
+    ("flags", "refused"),
+    [
+        ({}, {}),
+        ({"active": True}, {"inactive": 401, "inactive unverified": 401}),
+        ({"verified": True}, {"plain": 403, "unverified root": 403, "inactive unverified": 403}),
+        ({"superuser": True}, {"plain": 403, "verified": 403, "inactive unverified": 403}),
+        (
+            {"active": True, "verified": True, "superuser": True},
+            {
+                "plain": 403,
+                "verified": 403,
+                "unverified root": 403,
+                "inactive": 401,
+                "inactive unverified": 401,
+            },
+        ),
+    ],
+)
+async def test_flags_decide_who_passes(flags: dict[str, Any], refused: dict[str, int]) -> None:
+    required = authenticator(one).current_user(**flags)
+    optional = authenticator(one).current_user(optional=True, **flags)
+    for name, user in USERS.items():
+        status_code = refused.get(name, 200)
+        detail = {401: {"detail": "Unauthorized"}, 403: {"detail": "Forbidden"}}.get(status_code, user.email)
+        assert await ask(required, {"one": name}) == (status_code, detail)
+        assert await ask(optional, {"one": name}) == (200, None if name in refused else user.email)
+
+
+@pytest.mark.parametrize("headers", [{}, {"one": "nobody"}])
+async def test_without_a_good_token_there_is_no_user(headers: dict[str, str]) -> None:
+    assert await ask(authenticator(one).current_user(), headers) == (401, {"detail": "Unauthorized"})
+    assert await ask(authenticator(one).current_user(optional=True), headers) == (200, None)
+
+
+async def test_the_first_backend_that_knows_its_token_decides() -> None:
+    dependency = authenticator(one, two).current_user_token()
+
+    assert await ask(dependency, {"one": "plain", "two": "root"}) == (200, ["plain@example.org", "plain"])
+    assert await ask(dependency, {"one": "nobody", "two": "root"}) == (200, ["root@example.org", "root"])
+    assert await ask(dependency, {"two": "root"}) == (200, ["root@example.org", "root"])
+
+
+async def test_a_request_can_choose_its_backends() -> None:
+    async def get_enabled_backends(request: Request) -> Sequence[Backend]:
+        return [two] if "only-two" in request.headers else [two, one]
+
+    dependency = authenticator(one, two).current_user(get_enabled_backends=get_enabled_backends)
+
+    assert await ask(dependency, {"one": "plain", "two": "root"}) == (200, "plain@example.org")
+    assert await ask(dependency, {"one": "plain", "two": "root", "only-two": "1"}) == (200, "root@example.org")
+    assert await ask(dependency, {"one": "plain", "only-two": "1"}) == (401, {"detail": "Unauthorized"})
+
+
+async def test_a_websocket_can_ask_by_hand_for_one_of_several_backends() -> None:
+    found = await authenticator(one, two)._authenticate(
+        active=True, user_manager=manager, two="root", strategy_two=by_name()
+    )
+
+    assert found == (USERS["root"], "root")
+
+
+def test_the_parameters_are_named_after_the_backends() -> None:
+    dependency = authenticator(Backend("mock-bis", header("x"), by_name), two).current_user()
+
+    assert inspect.iscoroutinefunction(dependency)
+    assert list(inspect.signature(dependency).parameters) == [
+        "user_manager",
+        "mockbis",
+        "strategy_mockbis",
+        "two",
+        "strategy_two",
+    ]
+
+
+@pytest.mark.parametrize("names", [["a", "a"], ["a-b", "ab"], ["user_manager"], ["strategy_x", "x"]])
+def test_names_that_meet_are_refused_when_a_dependency_is_made(names: list[str]) -> None:
+    users = authenticator(*(Backend(name, BearerTransport("login"), by_name) for name in names))
+
+    with pytest.raises(DuplicateBackendNamesError, match=names[0]):
+        users.current_user()
+    with pytest.raises(DuplicateBackendNamesError):
+        users.current_user_token()
+
+
+def test_the_name_of_the_enabled_backends_is_only_taken_where_they_are_used() -> None:
+    users = authenticator(Backend("enabled_backends", BearerTransport("login"), by_name))
+
+    assert callable(users.current_user())
+    with pytest.raises(DuplicateBackendNamesError, match="enabled_backends"):
+        users.current_user(get_enabled_backends=lambda: [one])
+
+
+@pytest.mark.parametrize("name", ["--", "42", "\u0448\u043b\u044e\u0437", "class"])
+def test_a_name_that_is_none_for_a_parameter_is_refused_with_a_reason(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be turned into the name of a parameter"):
+        authenticator(Backend(name, BearerTransport("login"), by_name)).current_user()
+
+
+async def test_a_dependency_can_be_overridden() -> None:
+    current_user = authenticator(one).current_user()
+    assert authenticator(one).current_user() is not current_user
+    app = FastAPI(openapi_url=None)
+
+    @app.get("/")
+    async def answer(user: Any = Depends(current_user)) -> str:
+        return str(user.email)
+
+    app.dependency_overrides[current_user] = lambda: USERS["root"]
+    async with AsyncClient(transport=ASGITransport(app), base_url="https://app.test") as client:
+        assert (await client.get("/")).json() == "root@example.org"

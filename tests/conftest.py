@@ -1,0 +1,18 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.world import World
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """An application with every router, on a SQLite file of its own."""
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'test.db'}") as world:
+        yield world

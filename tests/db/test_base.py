@@ -1,0 +1,25 @@
+import uuid
+from typing import Any
+
+import pytest
+
+from fastapi_users.db import BaseUserDatabase
+from fastapi_users.testing import User
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("get", [1]),
+        ("get_by_email", ["ann@example.org"]),
+        ("get_by_oauth_account", ["provider", "1"]),
+        ("create", [{}]),
+        ("update", [None, {}]),
+        ("delete", [None]),
+        ("add_oauth_account", [None, {}]),
+        ("update_oauth_account", [None, None, {}]),
+    ],
+)
+async def test_an_adapter_implements_what_its_application_uses(method: str, arguments: list[Any]) -> None:
+    with pytest.raises(NotImplementedError):
+        await getattr(BaseUserDatabase[User, uuid.UUID](), method)(*arguments)

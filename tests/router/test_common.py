@@ -1,0 +1,93 @@
+import json
+from typing import Any
+
+import pytest
+from fastapi import HTTPException
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastapi_users.exceptions import InvalidPasswordException, InvalidVerifyToken, UserAlreadyExists
+from fastapi_users.router import ErrorCode
+from fastapi_users.router.common import Refusals, presentable, presentable_error
+
+TABLE = Refusals(
+    {
+        UserAlreadyExists: (ErrorCode.REGISTER_USER_ALREADY_EXISTS, "Taken."),
+        InvalidPasswordException: (ErrorCode.REGISTER_INVALID_PASSWORD, "Weak."),
+    },
+    legacy_examples={"OLD_NAME": "Not sent."},
+)
+
+
+def test_an_exception_of_the_table_becomes_its_answer() -> None:
+    with pytest.raises(HTTPException) as caught, TABLE:
+        raise UserAlreadyExists
+
+    assert (caught.value.status_code, caught.value.detail) == (400, "REGISTER_USER_ALREADY_EXISTS")
+    assert isinstance(caught.value.__cause__, UserAlreadyExists)
+
+
+def test_a_refused_password_brings_its_reason() -> None:
+    reason = ["too short", {"minimum": 8}]
+    with pytest.raises(HTTPException) as caught, TABLE:
+        raise InvalidPasswordException(reason)
+
+    detail: Any = caught.value.detail
+    assert detail == {"code": "REGISTER_INVALID_PASSWORD", "reason": reason}
+
+
+def test_every_other_exception_goes_on() -> None:
+    with pytest.raises(InvalidVerifyToken), TABLE:
+        raise InvalidVerifyToken
+    with TABLE:
+        pass
+
+
+def test_the_document_shows_one_example_for_each_code() -> None:
+    examples = TABLE.responses[400]["content"]["application/json"]["examples"]
+
+    assert list(examples) == ["OLD_NAME", "REGISTER_USER_ALREADY_EXISTS", "REGISTER_INVALID_PASSWORD"]
+    assert examples["REGISTER_USER_ALREADY_EXISTS"]["value"] == {"detail": "REGISTER_USER_ALREADY_EXISTS"}
+    assert set(examples["REGISTER_INVALID_PASSWORD"]["value"]["detail"]) == {"code", "reason"}
+
+
+@pytest.mark.parametrize(
+    ("error", "presented"),
+    [
+        ({"loc": ("body", "email"), "input": "ann"}, "ann"),
+        ({"loc": ("body", "email"), "input": float("nan")}, "nan"),
+        ({"loc": ("body", "password"), "input": "hunter2"}, "**********"),
+        ({"loc": ("body", "new_Password", "x"), "input": ["hunter2"]}, "**********"),
+        ({"loc": ("body", "token"), "input": 1}, "**********"),
+        ({"loc": ("body",), "input": "password=hunter2"}, "**********"),
+        ({"loc": ("body",), "input": ["hunter2"]}, "**********"),
+        ({"loc": ("body",), "input": {"password": "hunter2", "n": 1}}, {"password": "**********", "n": 1}),
+        ({"loc": ("body", "a"), "input": {"list": [{"password": "hunter2"}]}}, {"list": [{"password": "**********"}]}),
+        ({"loc": ("body", "a"), "input": b"hunter2"}, "**********"),
+    ],
+)
+def test_a_validation_error_repeats_no_secret(error: dict[str, Any], presented: object) -> None:
+    assert presentable_error(error)["input"] == presented
+
+
+def test_an_error_without_an_input_stays_without_one() -> None:
+    assert presentable_error({"loc": ("body", "password"), "msg": "m"}) == {"loc": ("body", "password"), "msg": "m"}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(alphabet=st.characters(codec=None)),
+    lambda children: st.lists(children) | st.dictionaries(st.text(alphabet=st.characters(codec=None)), children),
+)
+
+
+@given(json_values)
+def test_whatever_is_presented_can_be_written_as_json_in_utf_8(value: object) -> None:
+    assert json.dumps(presentable(value), allow_nan=False, ensure_ascii=False).encode()
+
+
+def test_a_deep_nesting_is_cut() -> None:
+    value: Any = "bottom"
+    for _ in range(100_000):
+        value = [value]
+
+    assert "bottom" not in json.dumps(presentable(value))

@@ -1,0 +1,431 @@
+"""The use-cases called from outside a request: order, arguments of the hooks, refusals. HTTP is tests/router."""
+
+import uuid
+import warnings
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock, MagicMock
+
+import bcrypt
+import jwt
+import pytest
+from fastapi.security import OAuth2PasswordRequestForm
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastapi_users import BaseUserManager, IntegerIDMixin, InvalidID, InvalidPasswordException, UUIDIDMixin, schemas
+from fastapi_users.exceptions import (
+    InvalidResetPasswordToken,
+    InvalidVerifyToken,
+    UserAlreadyExists,
+    UserAlreadyVerified,
+    UserInactive,
+    UserNotExists,
+)
+from fastapi_users.testing import InMemoryUserDatabase, OAuthAccount, User, weak_password_helper
+from tests.world import SECRET
+
+HOOKS = [
+    "on_after_register",
+    "on_after_update",
+    "on_after_request_verify",
+    "on_after_verify",
+    "on_after_forgot_password",
+    "on_after_reset_password",
+    "on_before_delete",
+    "on_after_delete",
+]
+
+
+class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+    reset_password_token_secret = SECRET
+    verification_token_secret = SECRET
+
+
+class Harness:
+    """A manager over users in memory, whose hooks write down their positional arguments."""
+
+    def __init__(self) -> None:
+        self.database = InMemoryUserDatabase[User, uuid.UUID](User, OAuthAccount)
+        self.manager = UserManager(self.database, weak_password_helper())
+        self.hooks = MagicMock()
+        for name in HOOKS:
+            hook = AsyncMock(return_value=None)
+            self.hooks.attach_mock(hook, name)
+            setattr(self.manager, name, hook)
+
+    async def user(self, email: str = "ann@example.org", password: str = "hunter2", **fields: Any) -> User:
+        hashed_password = self.manager.password_helper.hash(password)
+        return await self.database.create({"email": email, "hashed_password": hashed_password, **fields})
+
+    @property
+    def called(self) -> list[tuple[str, tuple[Any, ...]]]:
+        assert all(not call.kwargs for call in self.hooks.mock_calls)
+        return [(call[0], call.args) for call in self.hooks.mock_calls]
+
+
+@pytest.fixture
+def harness() -> Harness:
+    return Harness()
+
+
+def credentials(username: str, password: str) -> OAuth2PasswordRequestForm:
+    return OAuth2PasswordRequestForm(username=username, password=password)
+
+
+# look-ups and ids
+
+
+async def test_looking_up_nobody_raises(harness: Harness) -> None:
+    user = await harness.user()
+
+    assert await harness.manager.get(user.id) is user
+    assert await harness.manager.get_by_email("ANN@example.org") is user
+    with pytest.raises(UserNotExists):
+        await harness.manager.get(uuid.uuid4())
+    with pytest.raises(UserNotExists):
+        await harness.manager.get_by_email("bob@example.org")
+    with pytest.raises(UserNotExists):
+        await harness.manager.get_by_oauth_account("provider", "1")
+
+
+def test_without_a_mixin_the_manager_says_how_to_read_ids() -> None:
+    manager = BaseUserManager[User, uuid.UUID](InMemoryUserDatabase(User))
+
+    with pytest.raises(NotImplementedError, match="UUIDIDMixin or IntegerIDMixin"):
+        manager.parse_id("1")
+
+
+@given(st.uuids())
+def test_a_uuid_is_read_from_its_text_with_and_without_hyphens(value: uuid.UUID) -> None:
+    assert UUIDIDMixin().parse_id(value) is value
+    for text in (str(value), value.hex, str(value).upper()):
+        assert UUIDIDMixin().parse_id(text) == value
+
+
+@given(st.none() | st.integers() | st.binary() | st.text() | st.uuids().map(lambda value: f"{{{value}}}"))
+def test_anything_else_is_no_uuid(value: object) -> None:
+    with pytest.raises(InvalidID):
+        UUIDIDMixin().parse_id(value)
+
+
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_an_integer_is_read_from_its_decimal_text(value: int) -> None:
+    assert IntegerIDMixin().parse_id(value) == value
+    assert IntegerIDMixin().parse_id(str(value)) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        1.0,
+        1.5,
+        "1.5",
+        "x",
+        "",
+        " 1",
+        "1_000",
+        "+1",
+        "01",
+        "\u0661",
+        b"1",
+        True,
+        2**63,
+        -(2**63) - 1,
+        "9" * 5000,
+        [],
+    ],
+)
+def test_anything_else_is_no_integer(value: object) -> None:
+    with pytest.raises(InvalidID):
+        IntegerIDMixin().parse_id(value)
+
+
+# create
+
+
+async def test_create_stores_what_was_sent_and_the_hash(harness: Harness) -> None:
+    harness.database.create = AsyncMock(wraps=harness.database.create)  # type: ignore[method-assign]  # a spy
+
+    created = await harness.manager.create(schemas.BaseUserCreate(email="ann@example.org", password="hunter2"))
+
+    written = harness.database.create.call_args.args[0]
+    assert set(written) == {"email", "hashed_password"}
+    assert harness.manager.password_helper.verify_and_update("hunter2", created.hashed_password) == (True, None)
+    assert harness.called == [("on_after_register", (created, None))]
+
+
+async def test_a_script_may_set_flags_and_null_is_the_default(harness: Harness) -> None:
+    create = schemas.BaseUserCreate(
+        email="ann@example.org", password="hunter2", is_superuser=True, is_active=None, is_verified=None
+    )
+
+    created = await harness.manager.create(create)
+
+    assert (created.is_superuser, created.is_active, created.is_verified) == (True, True, False)
+
+
+async def test_create_refuses_before_anything_is_written(harness: Harness) -> None:
+    await harness.user()
+    harness.manager.validate_password = AsyncMock(side_effect=InvalidPasswordException("no"))  # type: ignore[method-assign]  # a mock
+    create = schemas.BaseUserCreate(email="ann@example.org", password="hunter2")
+
+    with pytest.raises(InvalidPasswordException):
+        await harness.manager.create(create)
+    harness.manager.validate_password.assert_awaited_once_with("hunter2", create)
+    harness.manager.validate_password.side_effect = None
+    with pytest.raises(UserAlreadyExists):
+        await harness.manager.create(create)
+
+    assert len(harness.database.users) == 1
+    assert harness.called == []
+
+
+# verify and reset
+
+
+async def test_only_active_unverified_users_get_a_verification_token(harness: Harness) -> None:
+    with pytest.raises(UserInactive):
+        await harness.manager.request_verify(await harness.user("a@example.org", is_active=False, is_verified=True))
+    with pytest.raises(UserAlreadyVerified):
+        await harness.manager.request_verify(await harness.user("b@example.org", is_verified=True))
+    assert harness.called == []
+
+    user = await harness.user()
+    await harness.manager.request_verify(user)
+    ((name, (hooked_user, token, request)),) = harness.called
+    assert (name, hooked_user, request) == ("on_after_request_verify", user, None)
+    claims = jwt.decode(token, SECRET, audience="fastapi-users:verify", algorithms=["HS256"])
+    assert (claims["sub"], claims["email"]) == (str(user.id), "ann@example.org")
+
+    assert (await harness.manager.verify(token)).is_verified
+    assert harness.called[-1] == ("on_after_verify", (user, None))
+    with pytest.raises(UserAlreadyVerified):
+        await harness.manager.verify(token)
+
+
+async def test_a_verification_token_names_user_and_address(harness: Harness) -> None:
+    user = await harness.user()
+    await harness.manager.request_verify(user)
+    token = harness.called[0][1][1]
+    user.email = "new@example.org"
+    await harness.user("ann@example.org")
+
+    with pytest.raises(InvalidVerifyToken):
+        await harness.manager.verify(token)
+
+
+async def test_only_active_users_get_a_reset_token(harness: Harness) -> None:
+    with pytest.raises(UserInactive):
+        await harness.manager.forgot_password(await harness.user("a@example.org", is_active=False))
+    assert harness.called == []
+
+    user = await harness.user()
+    await harness.manager.forgot_password(user)
+    ((name, (hooked_user, token, request)),) = harness.called
+    assert (name, hooked_user, request) == ("on_after_forgot_password", user, None)
+    claims = jwt.decode(token, SECRET, audience="fastapi-users:reset", algorithms=["HS256"])
+    assert claims["sub"] == str(user.id)
+    assert harness.manager.password_helper.verify_and_update(user.hashed_password, claims["password_fgpt"])[0]
+
+    assert await harness.manager.reset_password(token, "hunter3") is user
+    assert harness.called[-1] == ("on_after_reset_password", (user, None))
+    assert await harness.manager.authenticate(credentials("ann@example.org", "hunter3")) is user
+    with pytest.raises(InvalidResetPasswordToken):
+        await harness.manager.reset_password(token, "hunter4")
+
+
+async def test_a_reset_of_somebody_who_is_gone_or_inactive_is_refused(harness: Harness) -> None:
+    user = await harness.user()
+    await harness.manager.forgot_password(user)
+    token = harness.called[0][1][1]
+
+    user.is_active = False
+    with pytest.raises(UserInactive):
+        await harness.manager.reset_password(token, "hunter3")
+    await harness.database.delete(user)
+    with pytest.raises(UserNotExists):
+        await harness.manager.reset_password(token, "hunter3")
+
+
+# update, delete
+
+
+async def test_the_update_hook_gets_what_was_submitted(harness: Harness) -> None:
+    user = await harness.user(is_verified=True)
+
+    updated = await harness.manager.update(
+        schemas.BaseUserUpdate(email="new@example.org", password="hunter3", is_superuser=True), user, safe=True
+    )
+
+    assert updated is user
+    assert (user.email, user.is_verified, user.is_superuser) == ("new@example.org", False, False)
+    assert harness.called == [("on_after_update", (user, {"password": "hunter3", "email": "new@example.org"}, None))]
+
+
+async def test_the_same_address_again_changes_nothing(harness: Harness) -> None:
+    user = await harness.user(is_verified=True)
+
+    await harness.manager.update(schemas.BaseUserUpdate(email="ann@example.org"), user)
+
+    assert (user.email, user.is_verified) == ("ann@example.org", True)
+
+
+async def test_the_adapter_is_called_even_when_there_is_nothing_to_write(harness: Harness) -> None:
+    user = await harness.user()
+    harness.database.update = AsyncMock(return_value=user)  # type: ignore[method-assign]  # a mock
+
+    await harness.manager.update(schemas.BaseUserUpdate(), user)
+    await harness.manager.update(schemas.BaseUserUpdate(email=None, password=None, is_active=None), user)
+
+    assert [call.args for call in harness.database.update.await_args_list] == [(user, {}), (user, {})]
+
+
+async def test_delete_calls_its_hooks_around_the_deletion(harness: Harness) -> None:
+    user = await harness.user()
+
+    await harness.manager.delete(user)
+
+    assert harness.called == [("on_before_delete", (user, None)), ("on_after_delete", (user, None))]
+    assert harness.database.users == {}
+
+
+async def test_a_hook_can_prevent_the_deletion(harness: Harness) -> None:
+    user = await harness.user()
+    harness.hooks.on_before_delete.side_effect = RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await harness.manager.delete(user)
+
+    assert user.id in harness.database.users
+
+
+# authenticate
+
+
+async def test_authenticate_looks_at_no_flag(harness: Harness) -> None:
+    user = await harness.user(is_active=False)
+
+    assert await harness.manager.authenticate(credentials("ANN@example.org", "hunter2")) is user
+    assert await harness.manager.authenticate(credentials("ann@example.org", "hunter3")) is None
+
+
+async def test_an_unknown_address_costs_a_hash_too(harness: Harness) -> None:
+    helper = MagicMock(wraps=harness.manager.password_helper)
+    harness.manager.password_helper = helper
+
+    assert await harness.manager.authenticate(credentials("bob@example.org", "hunter2")) is None
+
+    helper.hash.assert_called_once_with("hunter2")
+
+
+async def test_an_outdated_hash_is_upgraded_at_login() -> None:
+    database = InMemoryUserDatabase[User, uuid.UUID](User)
+    manager = UserManager(database)
+    outdated = bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode()
+    user = await database.create({"email": "ann@example.org", "hashed_password": outdated})
+
+    assert await manager.authenticate(credentials("ann@example.org", "hunter2")) is user
+    assert user.hashed_password.startswith("$argon2id$")
+
+
+# oauth
+
+
+async def test_only_the_account_that_logs_in_is_updated(harness: Harness) -> None:
+    user = await harness.user()
+    await harness.manager.oauth_associate_callback(user, "provider", "old", "1", "ann@example.org")
+    await harness.manager.oauth_associate_callback(user, "other", "old", "1", "ann@example.org")
+    assert harness.called == [("on_after_update", (user, {}, None))] * 2
+
+    assert await harness.manager.oauth_callback("provider", "new", "1", "x@example.org", 99, "refresh") is user
+
+    first, second = user.oauth_accounts
+    assert (first.access_token, first.account_email, first.expires_at) == ("new", "x@example.org", 99)
+    assert (second.access_token, second.expires_at) == ("old", None)
+
+
+async def test_a_new_oauth_user_gets_a_password_that_nobody_knows(harness: Harness) -> None:
+    user = await harness.manager.oauth_callback(
+        "provider", "token", "1", "ann@example.org", is_verified_by_default=True
+    )
+
+    assert (user.email, user.is_verified, len(user.oauth_accounts)) == ("ann@example.org", True, 1)
+    assert harness.called == [("on_after_register", (user, None))]
+    assert not harness.manager.password_helper.verify_and_update("", user.hashed_password)[0]
+
+
+async def test_an_address_is_only_linked_where_that_was_asked_for(harness: Harness) -> None:
+    user = await harness.user()
+
+    with pytest.raises(UserAlreadyExists):
+        await harness.manager.oauth_callback("provider", "token", "1", "ann@example.org")
+    assert user.oauth_accounts == []
+    linked = await harness.manager.oauth_callback("provider", "token", "1", "ann@example.org", associate_by_email=True)
+    assert linked is user
+    assert harness.called == []
+
+
+# what applications replace
+
+
+async def test_collaborators_are_looked_up_at_call_time(harness: Harness) -> None:
+    user = SimpleNamespace(id=1)
+    harness.manager.user_db = MagicMock(get=AsyncMock(return_value=user))
+    assert await harness.manager.get(uuid.uuid4()) is user  # type: ignore[comparison-overlap]  # a stand-in
+
+    harness.manager.get_by_email = MagicMock(side_effect=UserNotExists)  # type: ignore[method-assign]  # a mock
+    assert await harness.manager.authenticate(credentials("x", "y")) is None
+
+
+async def test_the_base_hooks_do_nothing() -> None:
+    database = InMemoryUserDatabase[User, uuid.UUID](User)
+    manager = UserManager(database, weak_password_helper())
+
+    user = await manager.create(schemas.BaseUserCreate(email="ann@example.org", password=""))
+    await manager.on_after_login(user)
+    await manager.request_verify(user)
+    await manager.on_after_verify(user)
+    await manager.forgot_password(user)
+    await manager.on_after_reset_password(user)
+    await manager.update(schemas.BaseUserUpdate(), user)
+    await manager.delete(user)
+    assert database.users == {}
+
+
+# the spelling of 9.x
+
+
+def test_a_manager_in_the_spelling_of_9_x_is_told_once_what_to_write_today() -> None:
+    with pytest.warns(DeprecationWarning, match=r"UUIDIDMixin, BaseUserManager\[User, uuid.UUID\]") as caught:
+
+        class LegacyManager(BaseUserManager[Any, Any]):
+            user_db_model = User
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+
+        class Subclass(LegacyManager):
+            pass
+
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    value = uuid.uuid4()
+    assert Subclass(InMemoryUserDatabase(User)).parse_id(str(value)) == value
+    with pytest.raises(InvalidID):
+        Subclass(InMemoryUserDatabase(User)).parse_id("1")
+
+
+def test_an_id_mixin_wins_over_the_old_spelling() -> None:
+    @dataclass
+    class Numbered(User):
+        id: int = 0  # type: ignore[assignment]  # another kind of id
+
+    with pytest.warns(DeprecationWarning, match="user_db_model"):
+
+        class LegacyManager(IntegerIDMixin, BaseUserManager[Any, Any]):
+            user_db_model = Numbered
+
+    assert LegacyManager(InMemoryUserDatabase(Numbered)).parse_id("7") == 7

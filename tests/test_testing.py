@@ -1,0 +1,101 @@
+import uuid
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from fastapi_users.exceptions import UserAlreadyExists
+from fastapi_users.testing import (
+    AccessToken,
+    InMemoryAccessTokenDatabase,
+    InMemoryUserDatabase,
+    OAuthAccount,
+    Outbox,
+    User,
+    frozen_clock,
+    weak_password_helper,
+)
+
+ACCOUNT = {"oauth_name": "provider", "access_token": "t", "account_id": "1", "account_email": "ann@example.org"}
+
+
+async def test_users_are_kept_in_memory() -> None:
+    database = InMemoryUserDatabase[User, uuid.UUID](User, OAuthAccount)
+    user = await database.create({"email": "Ann@example.org", "hashed_password": "h"})
+
+    assert await database.get(user.id) is user
+    assert await database.get_by_email("ann@EXAMPLE.org") is user
+    assert await database.get_by_email("bob@example.org") is None
+    assert await database.update(user, {"is_verified": True}) is user
+    assert user.is_verified
+    await database.delete(user)
+    assert await database.get(user.id) is None
+
+
+async def test_an_address_is_taken_in_every_letter_case() -> None:
+    database = InMemoryUserDatabase[User, uuid.UUID](User)
+    await database.create({"email": "ann@example.org", "hashed_password": "h"})
+    bob = await database.create({"email": "bob@example.org", "hashed_password": "h"})
+
+    with pytest.raises(UserAlreadyExists):
+        await database.create({"email": "ANN@example.org", "hashed_password": "h"})
+    with pytest.raises(UserAlreadyExists):
+        await database.update(bob, {"email": "ANN@example.org"})
+    assert bob.email == "bob@example.org"
+
+
+async def test_oauth_accounts_are_kept_with_their_user() -> None:
+    database = InMemoryUserDatabase[User, uuid.UUID](User, OAuthAccount)
+    user = await database.create({"email": "ann@example.org", "hashed_password": "h"})
+
+    assert await database.add_oauth_account(user, ACCOUNT) is user
+    assert await database.get_by_oauth_account("provider", "1") is user
+    assert await database.get_by_oauth_account("provider", "2") is None
+    assert await database.update_oauth_account(user, user.oauth_accounts[0], {"access_token": "new"}) is user
+    assert user.oauth_accounts[0].access_token == "new"
+
+
+async def test_without_a_model_there_are_no_oauth_accounts() -> None:
+    database = InMemoryUserDatabase[User, uuid.UUID](User)
+
+    with pytest.raises(NotImplementedError, match="need a model"):
+        await database.add_oauth_account(User("ann@example.org", "h"), ACCOUNT)
+
+
+async def test_access_tokens_are_kept_in_memory() -> None:
+    database = InMemoryAccessTokenDatabase(AccessToken)
+    token = await database.create({"token": "T", "user_id": uuid.uuid4()})
+
+    assert await database.get_by_token("T") is token
+    assert await database.get_by_token("T", token.created_at) is token
+    assert await database.get_by_token("T", token.created_at + timedelta(seconds=1)) is None
+    assert await database.get_by_token("U") is None
+    assert await database.update(token, {"token": "T"}) is token
+    await database.delete(token)
+    assert await database.get_by_token("T") is None
+
+
+def test_mails_wait_in_the_outbox() -> None:
+    outbox = Outbox()
+    outbox.send(to="ann@example.org", subject="First", text="www.example.org: no token in here")
+    outbox.send(to="ann@example.org", subject="Second", text="See https://example.org/verify?token=eyJh.eyJz.s-g_n!")
+
+    assert [mail.subject for mail in outbox.mails] == ["First", "Second"]
+    assert outbox.last(to="ann@example.org").token == "eyJh.eyJz.s-g_n"
+    with pytest.raises(LookupError):
+        outbox.last(to="bob@example.org")
+    with pytest.raises(LookupError):
+        _ = outbox.mails[0].token
+
+
+def test_the_clock_stands_still_until_it_is_moved() -> None:
+    with frozen_clock(datetime(2030, 1, 1, tzinfo=timezone.utc)) as clock:
+        assert clock.now == datetime.now(timezone.utc) == datetime(2030, 1, 1, tzinfo=timezone.utc)
+        clock.advance(seconds=1.5)
+        assert clock.now == datetime(2030, 1, 1, 0, 0, 1, 500_000, tzinfo=timezone.utc)
+
+
+def test_weak_hashes_are_real_ones() -> None:
+    helper = weak_password_helper()
+
+    assert helper.verify_and_update("hunter2", helper.hash("hunter2")) == (True, None)
+    assert helper.verify_and_update("hunter3", helper.hash("hunter2")) == (False, None)

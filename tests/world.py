@@ -1,0 +1,214 @@
+"""The application that the tests talk to: every router, a real database, hooks that write down how they are called."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from httpx import ASGITransport, AsyncClient
+from httpx_oauth.oauth2 import OAuth2, OAuth2Token
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from fastapi_users import BaseUserManager, FastAPIUsers, InvalidPasswordException, UUIDIDMixin, schemas
+from fastapi_users.authentication import AuthenticationBackend, BearerTransport, CookieTransport, JWTStrategy
+from fastapi_users.authentication.strategy import DatabaseStrategy
+from fastapi_users.db import (
+    SQLAlchemyBaseOAuthAccountTableUUID,
+    SQLAlchemyBaseUserTableUUID,
+    SQLAlchemyUserDatabase,
+)
+from fastapi_users.testing import Outbox, weak_password_helper
+from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase, SQLAlchemyBaseAccessTokenTableUUID
+
+SECRET = "a secret of the tests, longer than 32 bytes"
+PASSWORD = "correct horse battery staple"
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class OAuthAccount(SQLAlchemyBaseOAuthAccountTableUUID, Base):
+    pass
+
+
+class User(SQLAlchemyBaseUserTableUUID, Base):
+    nickname: Mapped[str | None] = mapped_column(default=None)
+    oauth_accounts: Mapped[list[OAuthAccount]] = relationship("OAuthAccount", lazy="joined")
+
+
+class AccessToken(SQLAlchemyBaseAccessTokenTableUUID, Base):
+    pass
+
+
+class UserRead(schemas.BaseUser[uuid.UUID]):
+    nickname: str | None = None
+
+
+class UserCreate(schemas.BaseUserCreate):
+    nickname: str | None = None
+
+
+class UserUpdate(schemas.BaseUserUpdate):
+    nickname: str | None = None
+
+
+class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+    reset_password_token_secret = SECRET
+    verification_token_secret = SECRET
+
+    def __init__(self, user_db: SQLAlchemyUserDatabase[User, uuid.UUID], world: "World") -> None:
+        super().__init__(user_db, weak_password_helper())
+        self.world = world
+
+    def note(self, hook: str, user: User, *details: Any) -> None:
+        self.world.hooks.append((hook, user.email, *details))
+
+    async def validate_password(self, password: str, user: schemas.UC | User) -> None:
+        if len(password) < 8:
+            raise InvalidPasswordException(reason="Too short")
+
+    async def on_after_register(self, user: User, request: Request | None = None) -> None:
+        self.note("registered", user)
+
+    async def on_after_update(self, user: User, update_dict: dict[str, Any], request: Request | None = None) -> None:
+        self.note("updated", user, update_dict)
+
+    async def on_after_request_verify(self, user: User, token: str, request: Request | None = None) -> None:
+        self.world.outbox.send(to=user.email, subject="Verify", text=f"Your token: {token}")
+
+    async def on_after_verify(self, user: User, request: Request | None = None) -> None:
+        self.note("verified", user)
+
+    async def on_after_forgot_password(self, user: User, token: str, request: Request | None = None) -> None:
+        self.world.outbox.send(to=user.email, subject="Reset", text=f"Your token: {token}")
+
+    async def on_after_reset_password(self, user: User, request: Request | None = None) -> None:
+        self.note("reset", user)
+
+    async def on_after_login(
+        self, user: User, request: Request | None = None, response: Response | None = None
+    ) -> None:
+        assert response is not None
+        response.headers["x-logged-in"] = user.email
+        self.note("logged in", user)
+
+    async def on_before_delete(self, user: User, request: Request | None = None) -> None:
+        self.note("about to be deleted", user)
+
+    async def on_after_delete(self, user: User, request: Request | None = None) -> None:
+        self.note("deleted", user)
+
+
+class Provider(OAuth2):
+    """An OAuth provider that answers without a network: what leaves the process is all that is mocked."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "ID", "SECRET", "https://provider.test/authorize", "https://provider.test/token", name="provider"
+        )
+        self.account: tuple[str, str | None] = ("account-1", "ann@example.org")
+        self.token: dict[str, Any] = {"access_token": "PROVIDER-TOKEN", "refresh_token": "REFRESH", "expires_at": 4e9}
+        self.refusal: Exception | None = None
+        self.redirects: list[str] = []
+
+    async def get_access_token(self, code: str, redirect_uri: str, code_verifier: str | None = None) -> OAuth2Token:
+        self.redirects.append(redirect_uri)
+        if self.refusal is not None:
+            raise self.refusal
+        return OAuth2Token(dict(self.token))
+
+    async def get_id_email(self, token: str) -> tuple[str, str | None]:
+        return self.account
+
+
+class World:
+    """``hooks`` and ``outbox`` hold what the application did; ``client`` talks to it over HTTP."""
+
+    client: AsyncClient
+
+    def __init__(self, engine: AsyncEngine, *, requires_verification: bool = False, **oauth_options: Any) -> None:
+        self.engine = engine
+        self.session_maker = async_sessionmaker(engine, expire_on_commit=False)
+        self.outbox = Outbox()
+        self.hooks: list[tuple[Any, ...]] = []
+        self.provider = Provider()
+
+        async def get_session() -> AsyncIterator[AsyncSession]:
+            async with self.session_maker() as session:
+                yield session
+
+        def get_user_manager(session: AsyncSession = Depends(get_session)) -> UserManager:
+            return UserManager(SQLAlchemyUserDatabase(session, User, OAuthAccount), self)
+
+        def get_database_strategy(
+            session: AsyncSession = Depends(get_session),
+        ) -> DatabaseStrategy[User, uuid.UUID, AccessToken]:
+            return DatabaseStrategy(SQLAlchemyAccessTokenDatabase(session, AccessToken), 3600)
+
+        def get_jwt_strategy() -> JWTStrategy[User, uuid.UUID]:
+            return JWTStrategy(SECRET, 3600)
+
+        self.bearer = AuthenticationBackend[User, uuid.UUID](
+            "jwt", BearerTransport(tokenUrl="auth/jwt/login"), get_jwt_strategy
+        )
+        self.cookie = AuthenticationBackend[User, uuid.UUID](
+            "cookie", CookieTransport(cookie_max_age=3600), get_database_strategy
+        )
+        self.fastapi_users = FastAPIUsers[User, uuid.UUID](get_user_manager, [self.bearer, self.cookie])
+
+        users = self.fastapi_users
+        self.app = FastAPI()
+        for backend in (self.bearer, self.cookie):
+            self.app.include_router(
+                users.get_auth_router(backend, requires_verification), prefix=f"/auth/{backend.name}"
+            )
+        self.app.include_router(users.get_register_router(UserRead, UserCreate), prefix="/auth")
+        self.app.include_router(users.get_reset_password_router(), prefix="/auth")
+        self.app.include_router(users.get_verify_router(UserRead), prefix="/auth")
+        self.app.include_router(users.get_users_router(UserRead, UserUpdate, requires_verification), prefix="/users")
+        self.app.include_router(
+            users.get_oauth_router(self.provider, self.cookie, SECRET, **oauth_options), prefix="/oauth"
+        )
+        self.app.include_router(
+            users.get_oauth_associate_router(
+                self.provider, UserRead, SECRET, requires_verification=requires_verification
+            ),
+            prefix="/associate",
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def on(cls, url: str, **options: Any) -> AsyncIterator["World"]:
+        engine = create_async_engine(url)
+        world = cls(engine, **options)
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        async with world.new_client() as world.client:
+            yield world
+        await engine.dispose()
+
+    def new_client(self) -> AsyncClient:
+        """Another browser: cookies of its own. Unlike a server it lets exceptions of the application through."""
+        return AsyncClient(transport=ASGITransport(self.app), base_url="https://app.test")
+
+    async def insert_user(self, email: str = "ann@example.org", password: str = PASSWORD, **fields: Any) -> User:
+        async with self.session_maker() as session:
+            hashed_password = weak_password_helper().hash(password)
+            user = User(email=email, hashed_password=hashed_password, **fields)
+            session.add(user)
+            await session.commit()
+            await session.refresh(user)
+            return user
+
+    async def reload(self, user: User) -> User | None:
+        async with self.session_maker() as session:
+            return await session.get(User, user.id)
+
+    async def log_in(self, email: str = "ann@example.org", password: str = PASSWORD) -> dict[str, str]:
+        """The header that authenticates this user."""
+        answer = await self.client.post("/auth/jwt/login", data={"username": email, "password": password})
+        assert answer.status_code == 200, answer.text
+        return {"Authorization": f"Bearer {answer.json()['access_token']}"}
