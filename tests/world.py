@@ -129,7 +129,14 @@ class World:
 
     client: AsyncClient
 
-    def __init__(self, engine: AsyncEngine, *, requires_verification: bool = False, **oauth_options: Any) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        manager_class: type[Any] = UserManager,
+        requires_verification: bool = False,
+        **oauth_options: Any,
+    ) -> None:
         self.engine = engine
         self.session_maker = async_sessionmaker(engine, expire_on_commit=False)
         self.outbox = Outbox()
@@ -140,8 +147,8 @@ class World:
             async with self.session_maker() as session:
                 yield session
 
-        def get_user_manager(session: AsyncSession = Depends(get_session)) -> UserManager:
-            return UserManager(SQLAlchemyUserDatabase(session, User, OAuthAccount), self)
+        def get_user_manager(session: AsyncSession = Depends(get_session)) -> Any:
+            return manager_class(SQLAlchemyUserDatabase(session, User, OAuthAccount), self)
 
         def get_database_strategy(
             session: AsyncSession = Depends(get_session),
