@@ -3,6 +3,7 @@ import asyncio
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from os.path import relpath
 from pathlib import Path
 
 import uvicorn
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"The demo of fastapi-users: {settings.base_url}/\n"
         f"Routes to try out:         {settings.base_url}/docs\n"
         f"Mails it would send:       {settings.base_url}/outbox (and here)\n"
-        "To make a superuser, run:  python -m examples.demo superuser you@example.com",
+        f"To make a superuser, run:  {relpath(sys.executable)} -m examples.demo superuser you@example.com",
         flush=True,
     )
     uvicorn.run(create_app(settings), host=options.host, port=options.port, log_level="warning")

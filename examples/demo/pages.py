@@ -1,7 +1,9 @@
 """The pages as text. What comes from outside goes through ``escape`` before it stands in one."""
 
+import sys
 from collections.abc import Iterable
 from html import escape
+from os.path import relpath
 from string import Template
 
 from examples.demo.outbox import Mail
@@ -88,7 +90,7 @@ def start(base_url: str) -> str:
         "outbox</a>.</p>"
         f"<pre>{escape(Template(COMMANDS).substitute(base_url=base_url))}</pre>"
         "<p>A superuser reads, changes and deletes every user at <code>/users/{id}</code>. To become one, run "
-        "<code>python -m examples.demo superuser you@example.com</code>.</p>",
+        f"<code>{escape(relpath(sys.executable))} -m examples.demo superuser you@example.com</code>.</p>",
     )
 
 

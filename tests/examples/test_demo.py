@@ -232,7 +232,7 @@ async def test_the_start_page_leads_everywhere(demo: httpx.AsyncClient) -> None:
     page = (await demo.get("/")).text
     for path in re.findall("""href=['"]([^'"]+)""", page):
         assert (await demo.get(path)).status_code == 200
-    assert "python -m examples.demo superuser you@example.com" in page
+    assert "-m examples.demo superuser you@example.com" in page
 
     documented = (await demo.get("/openapi.json")).json()["paths"]
     commands = re.findall(r"curl .*?http://127\.0\.0\.1:8000(/\S+)", html.unescape(page))
@@ -278,7 +278,7 @@ def test_it_says_where_to_look_and_serves_there(
     terminal = capsys.readouterr().out
     for hint in ("http://localhost:9000/\n", "http://localhost:9000/docs\n", "http://localhost:9000/outbox"):
         assert hint in terminal
-    assert "python -m examples.demo superuser you@example.com" in terminal
+    assert "-m examples.demo superuser you@example.com" in terminal
 
 
 def test_it_runs_as_a_module(tmp_path: Path) -> None:

@@ -1,0 +1,159 @@
+"""The pages say what is there: their code runs, their links lead somewhere, their names exist and none is left out."""
+
+import os
+import re
+import sys
+import traceback
+from inspect import get_annotations, iscoroutinefunction
+from pathlib import Path
+from types import ModuleType
+from unittest import mock
+
+import anyio
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from httpx import ASGITransport, AsyncClient
+from httpx_oauth.clients.google import GoogleOAuth2
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from fastapi_users import BaseUserManager
+from fastapi_users.router import ErrorCode
+from tests.world import SECRET, UserCreate, UserRead, UserUpdate, World
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(path.name for path in DOCS.glob("*.md"))
+TEXTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{page}" for page in PAGES)]
+
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+CODE = re.compile(r"`([^`]+)`")
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def prose_of(name: str) -> str:
+    return FENCED.sub("", text_of(name))
+
+
+def run(page: Path) -> ModuleType:
+    """The module that the python blocks of a page make together. Tracebacks name the page and its lines."""
+    module = ModuleType(f"docs_{page.stem}")
+    text = page.read_text("utf-8")
+    # As an imported module would: classes of a page are looked up in theirs.
+    with pytest.MonkeyPatch.context() as patch, mock.patch.dict(os.environ):
+        patch.setitem(sys.modules, module.__name__, module)
+        for block in FENCED.finditer(text):
+            if block[1] == "python":
+                lines_above = text.count("\n", 0, block.start(2))
+                code = compile("\n" * lines_above + block[2], page, "exec", dont_inherit=True)
+                exec(code, vars(module))  # noqa: S102 -- ours
+    return module
+
+
+def anchors_of(path: Path) -> set[str]:
+    """As GitHub and the site make them of headings."""
+    headings = HEADING.findall(FENCED.sub("", path.read_text("utf-8")))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def leads_somewhere(source: Path, target: str) -> bool:
+    path, _, anchor = target.partition("#")
+    destination = source.parent / path if path else source
+    return destination.exists() and (not anchor or anchor in anchors_of(destination))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_code_of_a_page_runs_from_top_to_bottom(page: str) -> None:
+    parts = vars(run(DOCS / page)).values()
+
+    for app in (part for part in parts if isinstance(part, FastAPI)):
+        assert app.openapi()["paths"]
+    for test in (part for part in parts if iscoroutinefunction(part) and part.__name__.startswith("test_")):
+        anyio.run(test)
+
+
+def test_an_error_in_a_page_is_found_in_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "wrong.md"
+    page.write_text("# A page\n\n```sh\nls\n```\n\n```python\nx = 1\nx / 0\n```\n", "utf-8")
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        run(page)
+
+    where = traceback.extract_tb(caught.tb)[-1]
+    assert (where.filename, where.lineno) == (str(page), 9)
+
+
+async def test_the_first_page_makes_an_application_that_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    app: FastAPI = run(DOCS / "index.md").app
+    async with (
+        app.router.lifespan_context(app),
+        AsyncClient(transport=ASGITransport(app), base_url="https://app.test") as client,
+    ):
+        ann = {"email": "ann@example.org", "password": "correct-horse-battery", "nickname": "Ann"}
+        assert (await client.post("/auth/register", json={**ann, "password": "short"})).status_code == 400
+        assert (await client.post("/auth/register", json=ann)).status_code == 201
+        verification_token = capsys.readouterr().out.split()[-1]
+        assert (await client.post("/auth/verify", json={"token": verification_token})).json()["is_verified"]
+        answer = await client.post("/auth/login", data={"username": ann["email"], "password": ann["password"]})
+        headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+        assert (await client.get("/hello", headers=headers)).json() == "Hello, Ann!"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_link_leads_somewhere(name: str) -> None:
+    links = [link for link in LINK.findall(prose_of(name)) if not link.startswith("http")]
+
+    assert [link for link in links if not leads_somewhere(ROOT / name, link)] == []
+
+
+@pytest.mark.parametrize("target", ["nowhere.md", "#nothing", "index.md#nothing"])
+def test_a_link_that_leads_nowhere_is_noticed(target: str) -> None:
+    assert not leads_somewhere(DOCS / "oauth.md", target)
+
+
+def test_every_page_is_in_the_navigation_and_in_the_readme() -> None:
+    assert sorted(re.findall(r"^  - .+: (\S+\.md)$", text_of("mkdocs.yml"), re.MULTILINE)) == PAGES
+    assert {f"docs/{page}" for page in PAGES} <= {*LINK.findall(text_of("README.md"))}
+
+
+def test_the_page_of_the_manager_names_all_of_it_and_nothing_else() -> None:
+    names = {name for code in CODE.findall(prose_of("docs/user-manager.md")) for name in re.findall(r"^\w+", code)}
+    public = {name for name in {*dir(BaseUserManager), *get_annotations(BaseUserManager)} if not name.startswith("_")}
+
+    assert public - names == set()
+    looks_like_one = re.compile(r"on_|\w+_(secret|seconds|audience)$")
+    assert {name for name in names if looks_like_one.match(name)} - public == set()
+
+
+def test_the_pages_of_the_routers_name_every_route_and_error_code_and_nothing_else() -> None:
+    world = World(create_async_engine("sqlite+aiosqlite://"))
+    users, google = world.fastapi_users, GoogleOAuth2("ID", "SECRET")
+    routers = [
+        users.get_auth_router(world.bearer),
+        users.get_register_router(UserRead, UserCreate),
+        users.get_verify_router(UserRead),
+        users.get_reset_password_router(),
+        users.get_users_router(UserRead, UserUpdate),
+        users.get_oauth_router(google, world.bearer, SECRET),
+        users.get_oauth_associate_router(google, UserRead, SECRET),
+    ]
+    routes = {
+        (f"{method} {route.path}", route.name)
+        for router in routers
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+    }
+    text = prose_of("docs/routers.md") + prose_of("docs/oauth.md")
+
+    assert set(re.findall(r"^\| `([A-Z]+ /\S+)` \| `(\S+)` \|", text, re.MULTILINE)) == routes
+    codes = {code for code in CODE.findall(text) if re.fullmatch(r"[A-Z]+(_[A-Z]+)+", code)}
+    assert codes - {"INVALID_PASSWORD"} == {code.value for code in ErrorCode}  # the end of several
