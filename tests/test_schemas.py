@@ -3,7 +3,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
@@ -88,9 +88,11 @@ def contains_unstorable(value: Any) -> bool:
     return any(contains_unstorable(item) for item in value.values())
 
 
-text = st.text(alphabet=st.characters(codec=None))
+text = st.text(st.characters() | st.sampled_from("\0\ud800\udfff"))
 
 
+@example("\ud800", [])
+@example("", [{"key": "\0"}])
 @given(text, st.lists(st.dictionaries(st.just("key"), text), max_size=3))
 def test_text_that_no_database_stores_is_refused_wherever_it_stands(nickname: str, tags: list[dict[str, str]]) -> None:
     values = {"email": "a@example.org", "password": "p", "nickname": nickname, "tags": tags}
