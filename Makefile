@@ -22,7 +22,10 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage report --fail-under=100
+	@if [ -s .missing-services ]; then \
+		echo "Coverage is not judged, since some of the code is for $$(cat .missing-services)."; \
+		$(BIN)/coverage report; \
+	else $(BIN)/coverage report --fail-under=100; fi
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check
@@ -55,7 +58,7 @@ $(VENV)/.demo: $(VENV)/.venv pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.venv pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[sqlalchemy,redis,oauth,testing]" --group dev
+	$(BIN)/python -m pip install --quiet --editable ".[sqlalchemy,beanie,redis,oauth,testing]" --group dev
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.venv pyproject.toml

@@ -1,6 +1,7 @@
 import uuid
 import warnings
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any, Generic, cast
 
 import jwt
@@ -114,7 +115,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         user_dict = _without_null_flags(user_dict)
         user_dict["hashed_password"] = await self._hash(password)
 
-        created_user = await self.user_db.create(user_dict)
+        created_user = await self._write_email(user_dict["email"], lambda: self.user_db.create(user_dict))
         await self.on_after_register(created_user, request)
         return created_user
 
@@ -144,22 +145,29 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         user = await _or_none(self.get_by_oauth_account, oauth_name, account_id)
         if user is not None:
             return await self._update_oauth_account(user, account)
-
         user = await _or_none(self.get_by_email, account_email)
-        if user is not None and not associate_by_email:
-            raise exceptions.UserAlreadyExists
-        is_new = user is None
-        if user is None:
-            user = await self.user_db.create(
-                {
-                    "email": account_email,
-                    "hashed_password": await self._hash(self.password_helper.generate()),
-                    "is_verified": is_verified_by_default,
-                }
-            )
-        user = await self._add_oauth_account(user, account)
-        if is_new:
-            await self.on_after_register(user, request)
+        if user is not None:
+            if not associate_by_email:
+                raise exceptions.UserAlreadyExists
+            return await self._add_oauth_account(user, account)
+
+        user_dict = {
+            "email": account_email,
+            "hashed_password": await self._hash(self.password_helper.generate()),
+            "is_verified": is_verified_by_default,
+        }
+
+        async def create_with_account() -> models.UP:
+            return await self._add_oauth_account(await self.user_db.create(user_dict), account)
+
+        try:
+            user = await self._write_email(account_email, create_with_account)
+        except exceptions.UserAlreadyExists:
+            user = await _or_none(self.get_by_oauth_account, oauth_name, account_id)
+            if user is None:
+                raise
+            return user  # the same first login, in another tab, was faster
+        await self.on_after_register(user, request)
         return user
 
     async def oauth_associate_callback(
@@ -357,7 +365,34 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                     validated["hashed_password"] = await self._hash(value)
             else:
                 validated[field] = value
-        return await self.user_db.update(user, validated)
+        if validated.get("email", user.email) == user.email:
+            return await self.user_db.update(user, validated)
+        return await self._write_email(validated["email"], lambda: self.user_db.update(user, validated), user)
+
+    async def _write_email(
+        self,
+        email: str,
+        write: Callable[[], Awaitable[models.UP]],
+        owner: models.UP | None = None,
+    ) -> models.UP:
+        """Write an address that was free a moment ago, all of it or nothing.
+
+        :raises UserAlreadyExists: it is not free any more. What else the database refuses comes through.
+        """
+        owner_id = None if owner is None else owner.id
+        user_db: Any = self.user_db
+        has_transactions = isinstance(user_db, BaseUserDatabase)  # and is not just an object with the eight methods
+        try:
+            async with user_db.transaction() if has_transactions else nullcontext():
+                if not has_transactions or await user_db.reserve_email(email, owner_id):
+                    return await write()
+        except Exception as error:
+            # The adapter's exceptions are its own: whether this one means a lost race shows a second look.
+            winner = await self.user_db.get_by_email(email)
+            if winner is None or winner.id == owner_id:
+                raise
+            raise exceptions.UserAlreadyExists from error
+        raise exceptions.UserAlreadyExists
 
     # OAuth asks more of a user than UP says, so that these two look past its type.
 

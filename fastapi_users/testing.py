@@ -2,15 +2,31 @@
 
 import re
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import partial
+from operator import eq, ge, gt, le, lt, ne
 from typing import Any, Generic
 
 from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication.strategy.db import AP, AccessTokenDatabase
 from fastapi_users.db.base import BaseUserDatabase
+from fastapi_users.db.store import (
+    Condition,
+    Increment,
+    M,
+    Store,
+    Where,
+    at_least,
+    at_most,
+    greater_than,
+    less_than,
+    one_of,
+    other_than,
+)
 from fastapi_users.exceptions import UserAlreadyExists
 from fastapi_users.models import ID, UP
 from fastapi_users.password import PasswordHelper
@@ -45,6 +61,21 @@ class AccessToken:
     created_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
 
+_undo_log: ContextVar[list[Callable[[], object]] | None] = ContextVar("_undo_log", default=None)
+
+
+def _on_rollback(undo: Callable[..., object], *args: Any) -> None:
+    log = _undo_log.get()
+    if log is not None:
+        log.append(partial(undo, *args))
+
+
+def _change(row: Any, attributes: Mapping[str, Any]) -> None:
+    _on_rollback(vars(row).update, dict(vars(row)))
+    for name, value in attributes.items():
+        setattr(row, name, value)
+
+
 class InMemoryUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     """Users in a dictionary. An address that is taken is refused with ``UserAlreadyExists``.
 
@@ -56,12 +87,13 @@ class InMemoryUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         self.user_model = user_model
         self.oauth_account_model = oauth_account_model
         self.users: dict[ID, UP] = {}
+        self._rows: dict[type[Any], list[Any]] = {}
 
     async def get(self, id: ID) -> UP | None:
         return self.users.get(id)
 
     async def get_by_email(self, email: str) -> UP | None:
-        return next((user for user in self.users.values() if user.email.casefold() == email.casefold()), None)
+        return next((user for user in self.users.values() if user.email.lower() == email.lower()), None)
 
     async def get_by_oauth_account(self, oauth: str, account_id: str) -> UP | None:
         for user in self.users.values():
@@ -75,29 +107,114 @@ class InMemoryUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
             raise UserAlreadyExists
         user = self.user_model(**create_dict)
         self.users[user.id] = user
+        _on_rollback(self.users.pop, user.id)
         return user
 
     async def update(self, user: UP, update_dict: dict[str, Any]) -> UP:
         owner = await self.get_by_email(update_dict.get("email", user.email))
         if owner is not None and owner.id != user.id:
             raise UserAlreadyExists
-        for name, value in update_dict.items():
-            setattr(user, name, value)
+        _change(user, update_dict)
         return user
 
     async def delete(self, user: UP) -> None:
         del self.users[user.id]
+        _on_rollback(self.users.setdefault, user.id, user)
 
     async def add_oauth_account(self, user: Any, create_dict: dict[str, Any]) -> Any:
         if self.oauth_account_model is None:
             raise NotImplementedError("OAuth accounts need a model: InMemoryUserDatabase(User, OAuthAccount).")
-        user.oauth_accounts.append(self.oauth_account_model(**create_dict))
+        account = self.oauth_account_model(**create_dict)
+        user.oauth_accounts.append(account)
+        _on_rollback(user.oauth_accounts.remove, account)
         return user
 
     async def update_oauth_account(self, user: Any, oauth_account: Any, update_dict: dict[str, Any]) -> Any:
-        for name, value in update_dict.items():
-            setattr(oauth_account, name, value)
+        _change(oauth_account, update_dict)
         return user
+
+    def store(self, model: type[M]) -> Store[M]:
+        return InMemoryStore(model, self._rows.setdefault(model, []))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        if _undo_log.get() is not None:
+            yield
+            return
+        log: list[Callable[[], object]] = []
+        token = _undo_log.set(log)
+        try:
+            yield
+        except BaseException:
+            for undo in reversed(log):
+                undo()
+            raise
+        finally:
+            _undo_log.reset(token)
+
+
+class InMemoryStore(Generic[M]):
+    """See :class:`~fastapi_users.db.store.Store`. A dataclass may declare ``__unique__ = ("column", …)``."""
+
+    def __init__(self, model: type[M], rows: list[M]) -> None:
+        self.model = model
+        self.rows = rows
+
+    async def get(self, where: Where) -> M | None:
+        return next((row for row in self.rows if _matches(row, where)), None)
+
+    async def list(self, where: Where, *, order_by: str | None = None, limit: int | None = None) -> "list[M]":
+        found = [row for row in self.rows if _matches(row, where)]
+        if order_by is not None:
+            found.sort(key=lambda row: getattr(row, order_by.removeprefix("-")), reverse=order_by.startswith("-"))
+        return found[:limit]
+
+    async def create(self, values: Mapping[str, Any]) -> M:
+        row = self.model(**values)
+        for name in getattr(self.model, "__unique__", ()):
+            if await self.get({name: getattr(row, name)}) is not None:
+                raise ValueError(f"There is a {self.model.__name__} with this {name} already.")
+        self.rows.append(row)
+        _on_rollback(self.rows.remove, row)
+        return row
+
+    async def update_where(self, where: Where, values: Mapping[str, Any]) -> int:
+        found = await self.list(where)
+        for name in set(getattr(self.model, "__unique__", ())) & values.keys():
+            taken = await self.get({name: values[name]})
+            if found and (len(found) > 1 or taken not in (None, found[0])):
+                raise ValueError(f"There is a {self.model.__name__} with this {name} already.")
+        for row in found:
+            changes = {
+                name: getattr(row, name) + value.by if isinstance(value, Increment) else value
+                for name, value in values.items()
+            }
+            _change(row, changes)
+        return len(found)
+
+    async def delete_where(self, where: Where) -> int:
+        found = await self.list(where)
+        for row in found:
+            self.rows.remove(row)
+            _on_rollback(self.rows.append, row)
+        return len(found)
+
+
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge, "!=": ne}
+
+
+def _matches(row: Any, where: Where) -> bool:
+    return all(_holds(getattr(row, name), value) for name, value in where.items())
+
+
+def _holds(found: Any, wanted: Any) -> bool:
+    if not isinstance(wanted, Condition):
+        return bool(eq(found, wanted))
+    if wanted.operator == "in":
+        return found in wanted.operand
+    if found is None and wanted.operator != "!=":
+        return False  # as in SQL, null is neither less nor more than anything
+    return _OPERATORS[wanted.operator](found, wanted.operand)
 
 
 class InMemoryAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
@@ -115,6 +232,8 @@ class InMemoryAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
 
     async def create(self, create_dict: dict[str, Any]) -> AP:
         access_token = self.access_token_model(**create_dict)
+        if access_token.token in self.access_tokens:
+            raise UserAlreadyExists
         self.access_tokens[access_token.token] = access_token
         return access_token
 
@@ -125,6 +244,15 @@ class InMemoryAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
 
     async def delete(self, access_token: AP) -> None:
         del self.access_tokens[access_token.token]
+
+    async def delete_by_token(self, token: str) -> int:
+        return 0 if self.access_tokens.pop(token, None) is None else 1
+
+    async def delete_created_before(self, moment: datetime) -> int:
+        expired = [token for token, access_token in self.access_tokens.items() if access_token.created_at < moment]
+        for token in expired:
+            del self.access_tokens[token]
+        return len(expired)
 
 
 @dataclass(frozen=True)
@@ -197,3 +325,285 @@ def weak_password_helper() -> PasswordHelper:
     from pwdlib.hashers.argon2 import Argon2Hasher  # noqa: PLC0415 -- the same
 
     return PasswordHelper(PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1),)))
+
+
+class UserDatabaseSuite:
+    """What every adapter does alike. Run it on yours: subclass it in a test module and give it a fixture ``user_db``.
+
+    The adapter must have OAuth accounts and be empty. The tests are coroutines: run them with anyio's pytest plugin or
+    another one.
+    """
+
+    duplicate_error: type[Exception] = Exception
+    """What the database raises for an address that is taken."""
+
+    @staticmethod
+    def unknown_id() -> Any:
+        return uuid.uuid4()
+
+    account = {  # noqa: RUF012 -- copied where it is changed
+        "oauth_name": "provider",
+        "access_token": "access",
+        "account_id": "1",
+        "account_email": "ann@example.org",
+        "expires_at": None,
+        "refresh_token": None,
+    }
+
+    async def create(self, user_db: Any, email: str = "ann@example.org") -> Any:
+        return await user_db.create({"email": email, "hashed_password": "hash"})
+
+    async def test_a_created_user_has_the_defaults_and_is_found(self, user_db: Any) -> None:
+        user = await self.create(user_db, "Ann@example.org")
+
+        assert (user.email, user.hashed_password) == ("Ann@example.org", "hash")
+        assert (user.is_active, user.is_superuser, user.is_verified) == (True, False, False)
+        assert list(user.oauth_accounts) == []
+        assert (await user_db.get(user.id)).id == user.id
+
+    async def test_nobody_is_none(self, user_db: Any) -> None:
+        assert await user_db.get(self.unknown_id()) is None
+        assert await user_db.get_by_email("ann@example.org") is None
+        assert await user_db.get_by_oauth_account("provider", "1") is None
+
+    async def test_an_address_is_found_in_every_letter_case_and_never_as_a_pattern(self, user_db: Any) -> None:
+        user = await self.create(user_db, "Ann_Lee@example.org")
+
+        for email in ("Ann_Lee@example.org", "ann_lee@example.org", "ANN_LEE@EXAMPLE.ORG"):
+            assert (await user_db.get_by_email(email)).id == user.id
+        for email in ("AnnxLee@example.org", "%@example.org", "Ann.Lee@example.org", "ann_lee@example.or", ""):
+            assert await user_db.get_by_email(email) is None
+
+    async def test_letter_case_beyond_ascii_is_folded_and_accents_are_not(self, user_db: Any) -> None:
+        user = await self.create(user_db, "J\u00fcrgen@example.org")
+
+        assert (await user_db.get_by_email("j\u00dcrgen@example.org")).id == user.id
+        assert await user_db.get_by_email("jurgen@example.org") is None
+
+    async def test_an_address_is_unique_and_a_refused_write_leaves_the_adapter_usable(self, user_db: Any) -> None:
+        await self.create(user_db, "ann@example.org")
+        bob = await self.create(user_db, "bob@example.org")
+
+        with _raises(self.duplicate_error):
+            await self.create(user_db, "ann@example.org")
+        with _raises(self.duplicate_error):
+            await user_db.update(bob, {"email": "ann@example.org"})
+        assert (await user_db.get_by_email("bob@example.org")).id == bob.id
+        assert (await self.create(user_db, "cleo@example.org")).email == "cleo@example.org"
+
+    async def test_an_update_changes_the_given_fields_and_returns_the_user(self, user_db: Any) -> None:
+        user = await self.create(user_db)
+
+        assert await user_db.update(user, {"is_verified": True}) is user
+        assert await user_db.update(user, {}) is user
+        found = await user_db.get(user.id)
+        assert (found.is_verified, found.is_active, found.email) == (True, True, "ann@example.org")
+
+    async def test_a_deleted_user_is_gone_with_the_accounts_and_can_still_be_read(self, user_db: Any) -> None:
+        user = await self.create(user_db)
+        user = await user_db.add_oauth_account(user, dict(self.account))
+
+        await user_db.delete(user)
+
+        assert await user_db.get(user.id) is None
+        assert await user_db.get_by_oauth_account("provider", "1") is None
+        assert user.email == "ann@example.org"
+
+    async def test_accounts_are_found_by_name_and_id_of_the_same_account(self, user_db: Any) -> None:
+        user = await self.create(user_db)
+        user = await user_db.add_oauth_account(user, dict(self.account))
+        user = await user_db.add_oauth_account(user, {**self.account, "oauth_name": "other", "account_id": "2"})
+
+        assert len(user.oauth_accounts) == 2
+        assert (await user_db.get_by_oauth_account("provider", "1")).id == user.id
+        assert (await user_db.get_by_oauth_account("other", "2")).id == user.id
+        assert await user_db.get_by_oauth_account("provider", "2") is None
+
+    async def test_one_account_is_changed_and_the_others_stay(self, user_db: Any) -> None:
+        user = await self.create(user_db)
+        user = await user_db.add_oauth_account(user, dict(self.account))
+        user = await user_db.add_oauth_account(user, {**self.account, "oauth_name": "other"})
+        account = next(account for account in user.oauth_accounts if account.oauth_name == "provider")
+
+        user = await user_db.update_oauth_account(user, account, {"access_token": "new", "expires_at": 7})
+
+        found = await user_db.get_by_oauth_account("provider", "1")
+        assert sorted((account.oauth_name, account.access_token) for account in found.oauth_accounts) == [
+            ("other", "access"),
+            ("provider", "new"),
+        ]
+
+
+class TransactionSuite(UserDatabaseSuite):
+    """For adapters with ``transaction()``."""
+
+    async def test_writes_of_a_transaction_count_together(self, user_db: Any) -> None:
+        async with user_db.transaction():
+            user = await self.create(user_db)
+            await user_db.add_oauth_account(user, dict(self.account))
+
+        assert (await user_db.get_by_oauth_account("provider", "1")).email == "ann@example.org"
+
+    async def test_writes_of_a_transaction_that_fails_are_undone(self, user_db: Any) -> None:
+        bob = await self.create(user_db, "bob@example.org")
+        bob_id = bob.id
+
+        with _raises(LookupError):
+            async with user_db.transaction():
+                await self.create(user_db)
+                async with user_db.transaction():  # joins the outer one
+                    await user_db.update(bob, {"is_verified": True})
+                raise LookupError
+
+        assert await user_db.get_by_email("ann@example.org") is None
+        assert not (await user_db.get(bob_id)).is_verified
+
+
+class StoreSuite:
+    """For the stores of adapters: give it a fixture ``store`` of a model with ``id``, ``name`` (unique), ``number`` and
+    ``moment`` (which may be null)."""
+
+    duplicate_error: type[Exception] = Exception
+
+    async def fill(self, store: Any) -> None:
+        for name, number in (("a", 1), ("b", 2), ("c", 3)):
+            await store.create({"name": name, "number": number})
+
+    async def names(self, store: Any, where: Where, **options: Any) -> list[str]:
+        return [row.name for row in await store.list(where, **options)]
+
+    async def test_a_row_is_found_by_its_columns(self, store: Any) -> None:
+        await self.fill(store)
+
+        assert (await store.get({"name": "b", "number": 2})).name == "b"
+        assert await store.get({"name": "b", "number": 3}) is None
+        assert (await store.get({"moment": None, "number": 1})).name == "a"
+
+    async def test_conditions_select_rows(self, store: Any) -> None:
+        await self.fill(store)
+        expected = {
+            less_than(2): ["a"],
+            at_most(2): ["a", "b"],
+            greater_than(2): ["c"],
+            at_least(2): ["b", "c"],
+            other_than(2): ["a", "c"],
+        }
+
+        for condition, names in expected.items():
+            assert await self.names(store, {"number": condition}, order_by="name") == names
+        assert await self.names(store, {"name": one_of(["a", "c", "x"])}, order_by="name") == ["a", "c"]
+        assert await self.names(store, {"name": one_of([])}) == []
+
+    async def test_null_is_neither_less_nor_more(self, store: Any) -> None:
+        moment = datetime(2030, 1, 1, tzinfo=timezone.utc)
+        await store.create({"name": "never", "number": 0})
+        await store.create({"name": "then", "number": 0, "moment": moment})
+
+        assert await self.names(store, {"moment": less_than(moment + timedelta(days=1))}) == ["then"]
+        assert await self.names(store, {"moment": other_than(None)}) == ["then"]
+        assert await self.names(store, {"moment": None}) == ["never"]
+
+    async def test_lists_are_ordered_and_limited(self, store: Any) -> None:
+        await self.fill(store)
+
+        assert await self.names(store, {}, order_by="-number") == ["c", "b", "a"]
+        assert await self.names(store, {}, order_by="number", limit=2) == ["a", "b"]
+
+    async def test_a_duplicate_is_refused_and_leaves_the_store_usable(self, store: Any) -> None:
+        await self.fill(store)
+
+        with _raises(self.duplicate_error):
+            await store.create({"name": "a", "number": 9})
+        assert await self.names(store, {"name": "a", "number": 1}) == ["a"]
+        assert (await store.create({"name": "d", "number": 4})).name == "d"
+
+    async def test_an_update_tells_how_many_it_changed_and_is_seen_at_once(self, store: Any) -> None:
+        await self.fill(store)
+        row = await store.get({"name": "a"})
+
+        assert await store.update_where({"number": at_most(2)}, {"number": 7}) == 2
+        assert await store.update_where({"number": at_most(2)}, {"number": 8}) == 0
+        assert (await store.get({"id": row.id})).number == 7
+        assert await self.names(store, {"number": 7}, order_by="name") == ["a", "b"]
+
+    async def test_a_refused_update_changes_nothing_and_leaves_the_store_usable(self, store: Any) -> None:
+        await self.fill(store)
+
+        with _raises(self.duplicate_error):
+            await store.update_where({"name": "a"}, {"name": "b"})
+        assert await self.names(store, {}, order_by="name") == ["a", "b", "c"]
+        assert await store.update_where({"name": "a"}, {"name": "z"}) == 1
+
+    async def test_what_is_taken_once_cannot_be_taken_again(self, store: Any) -> None:
+        await self.fill(store)
+        now = datetime(2030, 1, 1, tzinfo=timezone.utc)
+
+        taken = [await store.update_where({"name": "a", "moment": None}, {"moment": now}) for _ in range(3)]
+
+        assert taken == [1, 0, 0]
+
+    async def test_the_database_counts(self, store: Any) -> None:
+        await self.fill(store)
+
+        assert await store.update_where({"name": "a"}, {"number": Increment()}) == 1
+        assert await store.update_where({"name": "a"}, {"number": Increment(5)}) == 1
+        assert (await store.get({"name": "a"})).number == 7
+
+    async def test_rows_are_deleted_by_condition(self, store: Any) -> None:
+        await self.fill(store)
+
+        assert await store.delete_where({"number": at_least(2)}) == 2
+        assert await store.delete_where({"number": at_least(2)}) == 0
+        assert await self.names(store, {}) == ["a"]
+
+
+class AccessTokenDatabaseSuite:
+    """For adapters of access tokens: give it fixtures ``access_tokens`` and ``user_id``."""
+
+    duplicate_error: type[Exception] = Exception
+
+    async def test_a_token_is_found_while_it_is_young(self, access_tokens: Any, user_id: Any) -> None:
+        row = await access_tokens.create({"token": "T", "user_id": user_id})
+        now = datetime.now(timezone.utc)
+
+        assert (row.token, row.user_id) == ("T", user_id)
+        assert (await access_tokens.get_by_token("T")).user_id == user_id
+        assert await access_tokens.get_by_token("U") is None
+        assert await access_tokens.get_by_token("T", now - timedelta(hours=1)) is not None
+        assert await access_tokens.get_by_token("T", now + timedelta(hours=1)) is None
+
+    async def test_a_token_is_changed_and_deleted(self, access_tokens: Any, user_id: Any) -> None:
+        row = await access_tokens.create({"token": "T", "user_id": user_id})
+        yesterday = datetime.now(timezone.utc) - timedelta(days=1)
+
+        assert await access_tokens.update(row, {"created_at": yesterday}) is row
+        assert await access_tokens.get_by_token("T", yesterday + timedelta(hours=1)) is None
+        await access_tokens.delete(row)
+        assert await access_tokens.get_by_token("T") is None
+
+    async def test_a_token_is_unique(self, access_tokens: Any, user_id: Any) -> None:
+        await access_tokens.create({"token": "T", "user_id": user_id})
+
+        with _raises(self.duplicate_error):
+            await access_tokens.create({"token": "T", "user_id": user_id})
+        assert (await access_tokens.get_by_token("T")).user_id == user_id
+
+    async def test_tokens_are_deleted_by_key_and_by_age(self, access_tokens: Any, user_id: Any) -> None:
+        now = datetime.now(timezone.utc)
+        for token, age in (("new", 0), ("old", 10), ("older", 20)):
+            await access_tokens.create({"token": token, "user_id": user_id, "created_at": now - timedelta(days=age)})
+
+        assert await access_tokens.delete_by_token("older") == 1
+        assert await access_tokens.delete_by_token("older") == 0
+        assert await access_tokens.delete_created_before(now - timedelta(days=5)) == 1
+        assert await access_tokens.get_by_token("old") is None
+        assert await access_tokens.get_by_token("new") is not None
+
+
+@contextmanager
+def _raises(error: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except error:
+        return
+    raise AssertionError(f"{error.__name__} was not raised")

@@ -4,11 +4,22 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests import services
 from tests.world import World
+
+MISSING_SERVICES = Path(__file__).parent.parent / ".missing-services"
 
 # Neither a slow machine nor chance decides whether the tests pass.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which servers the tests ran against, and leave a note for ``make test`` of those that were missing."""
+    terminalreporter.section("services")
+    terminalreporter.line(f"ran against: {'; '.join(sorted(services.ANSWERED))}")
+    terminalreporter.line(f"did not answer: {'; '.join(sorted(services.MISSING)) or 'none'}")
+    MISSING_SERVICES.write_text(" ".join(sorted(services.MISSING)), "utf-8")
 
 
 @pytest.fixture

@@ -1,15 +1,40 @@
+from types import ModuleType
+
+import pytest
+
 import fastapi_users.db
+import fastapi_users_db_beanie
+import fastapi_users_db_beanie.access_token
 import fastapi_users_db_sqlalchemy
-from fastapi_users.db import sqlalchemy
+from fastapi_users.db import beanie, sqlalchemy
 from fastapi_users_db_sqlalchemy import access_token, generics
 
 
-def test_the_alias_package_offers_the_same_objects() -> None:
-    for module in (fastapi_users_db_sqlalchemy, access_token, generics):
+@pytest.mark.parametrize(
+    ("source", "aliases"),
+    [
+        (sqlalchemy, [fastapi_users_db_sqlalchemy, access_token, generics]),
+        (beanie, [fastapi_users_db_beanie, fastapi_users_db_beanie.access_token]),
+    ],
+)
+def test_the_alias_packages_offer_the_same_objects(source: ModuleType, aliases: list[ModuleType]) -> None:
+    for module in aliases:
         for name in set(module.__all__) - {"__version__", "generics"}:
-            assert getattr(module, name) is getattr(sqlalchemy, name)
-    assert fastapi_users.db.SQLAlchemyUserDatabase is fastapi_users_db_sqlalchemy.SQLAlchemyUserDatabase
-    assert fastapi_users_db_sqlalchemy.__version__ == fastapi_users.__version__
+            assert getattr(module, name) is getattr(source, name)
+    assert aliases[0].__version__ == fastapi_users.__version__
+
+
+@pytest.mark.parametrize(
+    ("alias", "names"),
+    [
+        (fastapi_users_db_sqlalchemy, ["SQLAlchemyBaseUserTable", "SQLAlchemyUserDatabase"]),
+        (fastapi_users_db_beanie, ["BaseOAuthAccount", "BeanieBaseUser", "BeanieUserDatabase", "ObjectIDIDMixin"]),
+    ],
+)
+def test_the_core_offers_them_as_well(alias: ModuleType, names: list[str]) -> None:
+    for name in names:
+        assert name in fastapi_users.db.__all__
+        assert getattr(fastapi_users.db, name) is getattr(alias, name)
 
 
 def test_migrations_generated_from_our_types_import_the_module_that_existing_ones_import() -> None:

@@ -17,7 +17,7 @@ from fastapi_users.router.common import ErrorCode
 from tests.world import World
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ["fastapi_users", "fastapi_users_db_sqlalchemy"]
+PACKAGES = ["fastapi_users", "fastapi_users_db_beanie", "fastapi_users_db_sqlalchemy"]
 MODULE_FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 MODULE_NAMES = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in MODULE_FILES]
 
@@ -169,27 +169,41 @@ def test_all_lists_names_that_exist(name: str) -> None:
     assert [listed for listed in getattr(module, "__all__", []) if not hasattr(module, listed)] == []
 
 
-@pytest.mark.parametrize("adapter", ["fastapi_users_db_sqlalchemy", "fastapi_users.db.sqlalchemy"])
+SQLALCHEMY_NAMES = [
+    "SQLAlchemyBaseUserTable",
+    "SQLAlchemyBaseUserTableUUID",
+    "SQLAlchemyBaseOAuthAccountTable",
+    "SQLAlchemyBaseOAuthAccountTableUUID",
+    "SQLAlchemyUserDatabase",
+]
+BEANIE_NAMES = ["BeanieBaseUser", "BaseOAuthAccount", "BeanieUserDatabase", "ObjectIDIDMixin"]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "names"),
+    [
+        ("fastapi_users_db_sqlalchemy", SQLALCHEMY_NAMES),
+        ("fastapi_users.db.sqlalchemy", SQLALCHEMY_NAMES),
+        ("fastapi_users_db_beanie", BEANIE_NAMES),
+        ("fastapi_users.db.beanie", BEANIE_NAMES),
+    ],
+)
 @pytest.mark.parametrize("is_adapter_first", [True, False])
-def test_core_and_adapter_give_the_same_objects_in_every_order_of_import(adapter: str, is_adapter_first: bool) -> None:
+def test_core_and_adapter_give_the_same_objects_in_every_order_of_import(
+    adapter: str, names: list[str], is_adapter_first: bool
+) -> None:
     first, second = (adapter, "fastapi_users.db") if is_adapter_first else ("fastapi_users.db", adapter)
     shared = in_a_fresh_interpreter(
         f"""
 import {first}, {second}
 from fastapi_users import db
-shared = [name for name in db.__all__ if hasattr({adapter}, name) and name.startswith("SQLAlchemy")]
+shared = [name for name in db.__all__ if name in {names}]
 assert all(getattr(db, name) is getattr({adapter}, name) for name in shared)
 print(*shared)
 """
     ).split()
 
-    assert shared == [
-        "SQLAlchemyBaseUserTable",
-        "SQLAlchemyBaseUserTableUUID",
-        "SQLAlchemyBaseOAuthAccountTable",
-        "SQLAlchemyBaseOAuthAccountTableUUID",
-        "SQLAlchemyUserDatabase",
-    ]
+    assert shared == names
 
 
 def test_the_version_is_the_newest_in_the_changelog_and_the_installed_one() -> None:

@@ -368,6 +368,64 @@ async def test_an_address_is_only_linked_where_that_was_asked_for(harness: Harne
     assert harness.called == []
 
 
+async def test_an_address_that_was_taken_meanwhile_is_refused(harness: Harness) -> None:
+    winner = User("ann@example.org", "h")
+
+    async def lose_the_race(create_dict: dict[str, Any]) -> User:
+        harness.database.users[winner.id] = winner
+        raise ConnectionError
+
+    harness.database.create = lose_the_race  # type: ignore[method-assign]  # a database with errors of its own
+
+    with pytest.raises(UserAlreadyExists):
+        await harness.manager.create(schemas.BaseUserCreate(email="ANN@example.org", password="hunter2"))
+    harness.database.users.clear()
+    with pytest.raises(UserAlreadyExists):
+        await harness.manager.oauth_callback("provider", "token", "1", "ANN@example.org")
+    assert harness.called == []
+
+
+async def test_an_error_that_is_no_lost_race_comes_through(harness: Harness) -> None:
+    user = await harness.user()
+    harness.database.create = AsyncMock(side_effect=ConnectionError)  # type: ignore[method-assign]  # a mock
+    harness.database.update = AsyncMock(side_effect=ConnectionError)  # type: ignore[method-assign]  # a mock
+
+    with pytest.raises(ConnectionError):
+        await harness.manager.create(schemas.BaseUserCreate(email="bob@example.org", password="hunter2"))
+    with pytest.raises(ConnectionError):
+        await harness.manager.update(schemas.BaseUserUpdate(email="ANN@example.org"), user)
+
+
+async def test_an_address_that_another_one_reserved_is_refused(harness: Harness) -> None:
+    harness.database.reserve_email = AsyncMock(return_value=False)  # type: ignore[method-assign]  # a mock
+
+    with pytest.raises(UserAlreadyExists):
+        await harness.manager.create(schemas.BaseUserCreate(email="bob@example.org", password="hunter2"))
+    harness.database.reserve_email.assert_awaited_once_with("bob@example.org", None)
+    assert harness.database.users == {}
+
+
+class EightMethods:
+    """An adapter that derives from nothing."""
+
+    def __init__(self) -> None:
+        self.memory = InMemoryUserDatabase[User, uuid.UUID](User)
+
+    async def get_by_email(self, email: str) -> User | None:
+        return await self.memory.get_by_email(email)
+
+    async def create(self, create_dict: dict[str, Any]) -> User:
+        return await self.memory.create(create_dict)
+
+
+async def test_an_adapter_that_derives_from_nothing_is_enough() -> None:
+    manager = UserManager(EightMethods(), weak_password_helper())  # type: ignore[arg-type]  # what it needs is there
+
+    user = await manager.create(schemas.BaseUserCreate(email="ann@example.org", password="hunter2"))
+
+    assert user.email == "ann@example.org"
+
+
 # what applications replace
 
 

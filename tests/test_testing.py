@@ -11,6 +11,7 @@ from fastapi_users.testing import (
     OAuthAccount,
     Outbox,
     User,
+    _raises,
     frozen_clock,
     weak_password_helper,
 )
@@ -99,3 +100,8 @@ def test_weak_hashes_are_real_ones() -> None:
 
     assert helper.verify_and_update("hunter2", helper.hash("hunter2")) == (True, None)
     assert helper.verify_and_update("hunter3", helper.hash("hunter2")) == (False, None)
+
+
+def test_a_suite_notices_an_error_that_did_not_come() -> None:
+    with pytest.raises(AssertionError, match="ValueError was not raised"), _raises(ValueError):
+        pass

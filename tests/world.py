@@ -1,15 +1,17 @@
 """The application that the tests talk to: every router, a real database, hooks that write down how they are called."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
 from httpx import ASGITransport, AsyncClient
 from httpx_oauth.oauth2 import OAuth2, OAuth2Token
+from sqlalchemy import URL, String, create_engine, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from fastapi_users import BaseUserManager, FastAPIUsers, InvalidPasswordException, UUIDIDMixin, schemas
 from fastapi_users.authentication import AuthenticationBackend, BearerTransport, CookieTransport, JWTStrategy
@@ -19,6 +21,7 @@ from fastapi_users.db import (
     SQLAlchemyBaseUserTableUUID,
     SQLAlchemyUserDatabase,
 )
+from fastapi_users.db.sqlalchemy import SQLAlchemyUniqueEmailMixin, SQLAlchemyWideOAuthAccountMixin, TIMESTAMPAware
 from fastapi_users.testing import Outbox, weak_password_helper
 from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase, SQLAlchemyBaseAccessTokenTableUUID
 
@@ -35,12 +38,51 @@ class OAuthAccount(SQLAlchemyBaseOAuthAccountTableUUID, Base):
 
 
 class User(SQLAlchemyBaseUserTableUUID, Base):
-    nickname: Mapped[str | None] = mapped_column(default=None)
+    nickname: Mapped[str | None] = mapped_column(String(100), default=None)
     oauth_accounts: Mapped[list[OAuthAccount]] = relationship("OAuthAccount", lazy="joined")
 
 
 class AccessToken(SQLAlchemyBaseAccessTokenTableUUID, Base):
     pass
+
+
+class Note(Base):
+    """A row as a feature has them."""
+
+    __tablename__ = "note"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(50), unique=True)
+    number: Mapped[int]
+    moment: Mapped[datetime | None] = mapped_column(TIMESTAMPAware(timezone=True))
+
+
+class RecommendedBase(DeclarativeBase):
+    """The tables as new applications should have them."""
+
+
+class RecommendedOAuthAccount(SQLAlchemyWideOAuthAccountMixin, SQLAlchemyBaseOAuthAccountTableUUID, RecommendedBase):
+    pass
+
+
+class RecommendedUser(SQLAlchemyUniqueEmailMixin, SQLAlchemyBaseUserTableUUID, RecommendedBase):
+    nickname: Mapped[str | None] = mapped_column(String(100), default=None)
+    oauth_accounts: Mapped[list[RecommendedOAuthAccount]] = relationship(lazy="joined")
+
+
+class RecommendedAccessToken(SQLAlchemyBaseAccessTokenTableUUID, RecommendedBase):
+    pass
+
+
+LEGACY: dict[str, Any] = {
+    "user_table": User,
+    "oauth_account_table": OAuthAccount,
+    "access_token_table": AccessToken,
+}
+RECOMMENDED: dict[str, Any] = {
+    "user_table": RecommendedUser,
+    "oauth_account_table": RecommendedOAuthAccount,
+    "access_token_table": RecommendedAccessToken,
+}
 
 
 class UserRead(schemas.BaseUser[uuid.UUID]):
@@ -110,7 +152,11 @@ class Provider(OAuth2):
             "ID", "SECRET", "https://provider.test/authorize", "https://provider.test/token", name="provider"
         )
         self.account: tuple[str, str | None] = ("account-1", "ann@example.org")
-        self.token: dict[str, Any] = {"access_token": "PROVIDER-TOKEN", "refresh_token": "REFRESH", "expires_at": 4e9}
+        self.token: dict[str, Any] = {
+            "access_token": "PROVIDER-TOKEN",
+            "refresh_token": "REFRESH",
+            "expires_at": 2_000_000_000,
+        }
         self.refusal: Exception | None = None
         self.redirects: list[str] = []
 
@@ -134,26 +180,38 @@ class World:
         engine: AsyncEngine,
         *,
         manager_class: type[Any] = UserManager,
+        user_table: Any = User,
+        oauth_account_table: Any = OAuthAccount,
+        access_token_table: Any = AccessToken,
+        plain_engine: Any = None,
         requires_verification: bool = False,
         **oauth_options: Any,
     ) -> None:
         self.engine = engine
+        self.plain_engine = plain_engine
+        self.user_table = user_table
         self.session_maker = async_sessionmaker(engine, expire_on_commit=False)
         self.outbox = Outbox()
         self.hooks: list[tuple[Any, ...]] = []
         self.provider = Provider()
 
-        async def get_session() -> AsyncIterator[AsyncSession]:
+        async def get_async_session() -> AsyncIterator[AsyncSession]:
             async with self.session_maker() as session:
                 yield session
 
+        def get_plain_session() -> Iterator[Session]:
+            with Session(plain_engine, expire_on_commit=False) as session:
+                yield session
+
+        get_session: Any = get_async_session if plain_engine is None else get_plain_session
+
         def get_user_manager(session: AsyncSession = Depends(get_session)) -> Any:
-            return manager_class(SQLAlchemyUserDatabase(session, User, OAuthAccount), self)
+            return manager_class(SQLAlchemyUserDatabase(session, user_table, oauth_account_table), self)
 
         def get_database_strategy(
             session: AsyncSession = Depends(get_session),
         ) -> DatabaseStrategy[User, uuid.UUID, AccessToken]:
-            return DatabaseStrategy(SQLAlchemyAccessTokenDatabase(session, AccessToken), 3600)
+            return DatabaseStrategy(SQLAlchemyAccessTokenDatabase(session, access_token_table), 3600)
 
         def get_jwt_strategy() -> JWTStrategy[User, uuid.UUID]:
             return JWTStrategy(SECRET, 3600)
@@ -188,14 +246,22 @@ class World:
 
     @classmethod
     @asynccontextmanager
-    async def on(cls, url: str, **options: Any) -> AsyncIterator["World"]:
+    async def on(cls, url: str | URL, *, plain: bool = False, **options: Any) -> AsyncIterator["World"]:
+        """``plain``: the application uses sessions that are not async."""
+        url = make_url(url)
+        plain_engine = create_engine(url) if plain else None
+        if url.drivername == "sqlite+pysqlite":
+            url = url.set(drivername="sqlite+aiosqlite")
         engine = create_async_engine(url)
-        world = cls(engine, **options)
+        world = cls(engine, plain_engine=plain_engine, **options)
+        metadata = options.get("user_table", User).metadata
         async with engine.begin() as connection:
-            await connection.run_sync(Base.metadata.create_all)
+            await connection.run_sync(metadata.create_all)
         async with world.new_client() as world.client:
             yield world
         await engine.dispose()
+        if plain_engine is not None:
+            plain_engine.dispose()
 
     def new_client(self) -> AsyncClient:
         """Another browser: cookies of its own. Unlike a server it lets exceptions of the application through."""
@@ -204,7 +270,7 @@ class World:
     async def insert_user(self, email: str = "ann@example.org", password: str = PASSWORD, **fields: Any) -> User:
         async with self.session_maker() as session:
             hashed_password = weak_password_helper().hash(password)
-            user = User(email=email, hashed_password=hashed_password, **fields)
+            user: User = self.user_table(email=email, hashed_password=hashed_password, **fields)
             session.add(user)
             await session.commit()
             await session.refresh(user)
@@ -212,7 +278,8 @@ class World:
 
     async def reload(self, user: User) -> User | None:
         async with self.session_maker() as session:
-            return await session.get(User, user.id)
+            found: User | None = await session.get(self.user_table, user.id)
+            return found
 
     async def log_in(self, email: str = "ann@example.org", password: str = PASSWORD) -> dict[str, str]:
         """The header that authenticates this user."""

@@ -4,6 +4,7 @@ from fastapi_users._lazy import Source, lazy_names
 from fastapi_users.db.base import BaseUserDatabase, UserDatabaseDependency
 
 if TYPE_CHECKING:
+    from fastapi_users.db.beanie import BaseOAuthAccount, BeanieBaseUser, BeanieUserDatabase, ObjectIDIDMixin
     from fastapi_users.db.sqlalchemy import (
         SQLAlchemyBaseOAuthAccountTable,
         SQLAlchemyBaseOAuthAccountTableUUID,
@@ -13,7 +14,11 @@ if TYPE_CHECKING:
     )
 
     __all__ = [
+        "BaseOAuthAccount",
         "BaseUserDatabase",
+        "BeanieBaseUser",
+        "BeanieUserDatabase",
+        "ObjectIDIDMixin",
         "SQLAlchemyBaseOAuthAccountTable",
         "SQLAlchemyBaseOAuthAccountTableUUID",
         "SQLAlchemyBaseUserTable",
@@ -22,8 +27,9 @@ if TYPE_CHECKING:
         "UserDatabaseDependency",
     ]
 
-# The import name of upstream's adapter distribution: where that is replaced or blocked, these names follow.
+# The import names of upstream's adapter distributions: where one is replaced or blocked, its names follow.
 _SQLALCHEMY = Source("fastapi_users_db_sqlalchemy", extra="sqlalchemy")
+_BEANIE = Source("fastapi_users_db_beanie", extra="beanie")
 
 __getattr__ = lazy_names(
     __name__,
@@ -34,5 +40,9 @@ __getattr__ = lazy_names(
         "SQLAlchemyBaseOAuthAccountTable": _SQLALCHEMY,
         "SQLAlchemyBaseOAuthAccountTableUUID": _SQLALCHEMY,
         "SQLAlchemyUserDatabase": _SQLALCHEMY,
+        "BeanieBaseUser": _BEANIE,
+        "BaseOAuthAccount": _BEANIE,
+        "BeanieUserDatabase": _BEANIE,
+        "ObjectIDIDMixin": _BEANIE,
     },
 )

@@ -1,5 +1,7 @@
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Generic
 
+from fastapi_users.db.store import M, Store
 from fastapi_users.models import ID, OAP, UOAP, UP
 from fastapi_users.types import DependencyCallable
 
@@ -35,6 +37,29 @@ class BaseUserDatabase(Generic[UP, ID]):
 
     async def update_oauth_account(self, user: UOAP, oauth_account: OAP, update_dict: dict[str, Any]) -> UOAP:
         raise NotImplementedError
+
+    async def reserve_email(self, email: str, owner_id: ID | None) -> bool:
+        """Whether the address is still free, asked in the transaction in which it is about to be written.
+
+        A database whose unique index tells letter case apart lets two users take ``ann@`` and ``Ann@`` at the same
+        moment. An adapter for one makes the second of them wait here, and tells it that it was too late.
+        ``owner_id`` is the user who changes the spelling of the own address.
+        """
+        return True
+
+    def store(self, model: type[M]) -> Store[M]:
+        """The rows of a feature's model, in the session of this adapter.
+
+        :raises NotImplementedError: the adapter has no store; the features that keep rows of their own need one.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no store(model). Features that keep rows of their own need one: implement it, "
+            "or use an adapter of fastapi_users.db."
+        )
+
+    def transaction(self) -> AbstractAsyncContextManager[None]:
+        """Inside, writes count together at the end, or not at all. An adapter that cannot do that writes one by one."""
+        return nullcontext()
 
 
 UserDatabaseDependency = DependencyCallable[BaseUserDatabase[UP, ID]]

@@ -1,20 +1,66 @@
 """Tables and adapters for SQLAlchemy 2: the names and columns of ``fastapi-users-db-sqlalchemy`` 7."""
 
+import math
+import unicodedata
 import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Generic
+from functools import partial
+from operator import eq, ge, gt, le, lt, ne
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import anyio
+import anyio.to_thread
 
 from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication.strategy.db import AP, AccessTokenDatabase
 from fastapi_users.db.base import BaseUserDatabase
+from fastapi_users.db.store import Condition, Increment, M, Store, Where
 from fastapi_users.models import ID, OAP, UP
 
 with needs_extra("sqlalchemy"):
-    from sqlalchemy import CHAR, TIMESTAMP, Boolean, Dialect, ForeignKey, Integer, Select, String, func, select
+    from sqlalchemy import (
+        CHAR,
+        TIMESTAMP,
+        BigInteger,
+        Boolean,
+        Dialect,
+        ForeignKey,
+        Function,
+        Index,
+        Integer,
+        Result,
+        Select,
+        SmallInteger,
+        String,
+        Table,
+        Text,
+        delete,
+        event,
+        false,
+        func,
+        inspect,
+        select,
+        update,
+    )
     from sqlalchemy.dialects.postgresql import UUID
+    from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.ext.asyncio import AsyncSession
-    from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+    from sqlalchemy.orm import (
+        Mapped,
+        Mapper,
+        RelationshipDirection,
+        Session,
+        declared_attr,
+        mapped_column,
+        scoped_session,
+    )
+    from sqlalchemy.orm.attributes import set_committed_value
     from sqlalchemy.types import TypeDecorator, TypeEngine
+
+R = TypeVar("R")
 
 UUID_ID = uuid.UUID
 
@@ -156,10 +202,169 @@ class SQLAlchemyBaseAccessTokenTableUUID(SQLAlchemyBaseAccessTokenTable[UUID_ID]
             return mapped_column(GUID, ForeignKey("user.id", ondelete="cascade"), nullable=False)
 
 
-class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
-    """Users in a table. Every write commits at once, and what the database raises comes through as it is.
+class SQLAlchemyUniqueEmailMixin:
+    """For new tables: mix it in beside the user table, and the database itself refuses an address in another letter case.
 
-    :param session: made with ``expire_on_commit=False``, since the routes read the user after the commit.
+    It makes the index on ``lower(email)`` unique, which every table of ours has on PostgreSQL and SQLite. The columns
+    stay the same. Registering then takes two statements; without it a lock has to guard the address.
+    """
+
+
+class SQLAlchemyWideOAuthAccountMixin:
+    """For new tables: mix it in beside the OAuth account table, and tokens of any length and times after 2038 fit."""
+
+    if TYPE_CHECKING:
+        access_token: str
+        refresh_token: str | None
+        expires_at: int | None
+    else:
+        access_token: Mapped[str] = mapped_column(Text, nullable=False)
+        refresh_token: Mapped[str | None] = mapped_column(Text, nullable=True)
+        expires_at: Mapped[int | None] = mapped_column(BigInteger, nullable=True)
+
+
+def _has_expression_indexes(*_: Any, dialect: Dialect, **__: Any) -> bool:
+    return dialect.name in ("postgresql", "sqlite")
+
+
+# Indexes, without which look-ups and deletions read whole tables. They are added when a class is mapped, and not in
+# __table_args__, because that belongs to the application. Existing tables work without them.
+
+
+@event.listens_for(SQLAlchemyBaseUserTable, "after_mapper_constructed", propagate=True)
+def _index_lower_email(mapper: Mapper[Any], class_: type[Any]) -> None:
+    table = cast("Table", mapper.local_table)
+    if "email" in table.columns and _lower_email_index(table) is None:
+        # MariaDB has no index on expressions; its collations compare without regard to letter case anyway.
+        Index(
+            f"ix_{table.name}_email_lower",
+            func.lower(table.columns["email"]),
+            unique=issubclass(class_, SQLAlchemyUniqueEmailMixin),
+        ).ddl_if(callable_=_has_expression_indexes)
+
+
+@event.listens_for(SQLAlchemyBaseOAuthAccountTable, "after_mapper_constructed", propagate=True)
+@event.listens_for(SQLAlchemyBaseAccessTokenTable, "after_mapper_constructed", propagate=True)
+def _index_user_id(mapper: Mapper[Any], _class: type[Any]) -> None:
+    table = cast("Table", mapper.local_table)
+    column = table.columns.get("user_id")
+    if column is not None and not any(list(index.columns)[:1] == [column] for index in table.indexes):
+        Index(f"ix_{table.name}_user_id", column)
+
+
+def _lower_email_index(table: Table) -> Index | None:
+    for index in table.indexes:
+        for expression in index.expressions:
+            if (
+                isinstance(expression, Function)
+                and expression.name == "lower"
+                and table.columns["email"] in expression.clauses
+            ):
+                return index
+    return None
+
+
+class _SessionCalls:
+    """One face for async sessions and plain ones, which run in worker threads."""
+
+    def __init__(self, session: "AsyncSession | Session | scoped_session[Session]") -> None:
+        self.session: Any = session
+        self.is_sync = isinstance(session, Session | scoped_session)
+
+    async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        bound = getattr(self.session, method)
+        return await self._in_thread(partial(bound, *args, **kwargs)) if self.is_sync else await bound(*args, **kwargs)
+
+    async def execute(self, statement: Any, read: Callable[[Result[Any]], R], **options: Any) -> R:
+        """Rows of a plain session are read in its thread as well."""
+        execute = partial(self.session.execute, statement, execution_options=options)
+        return await self._in_thread(lambda: read(execute())) if self.is_sync else read(await execute())
+
+    async def _in_thread(self, function: Callable[[], R]) -> R:
+        # A session that holds a connection always finds a thread: were all of them taken by sessions that wait for a
+        # connection, nobody could go on to give one back.
+        limiter = anyio.CapacityLimiter(math.inf) if self.session.in_transaction() else None
+        return await anyio.to_thread.run_sync(function, limiter=limiter)
+
+    async def save(self) -> None:
+        """Commit, or, inside ``transaction()``, flush. What the database refuses is rolled back before it is raised."""
+        try:
+            await self.call("flush" if self.session.info.get(_IN_TRANSACTION) else "commit")
+        except BaseException:
+            await self.rollback()
+            raise
+
+    async def rollback(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.call("rollback")
+
+    async def complete(self, row: Any, *, is_new: bool = False) -> None:
+        """Load what reading the row would otherwise load one by one, which an async session cannot do."""
+        state: Any = inspect(row)
+        if state.expired_attributes:
+            await self.call("refresh", row)
+            return
+        missing: list[str] = []
+        for relationship in state.mapper.relationships:
+            if relationship.lazy not in _EAGER or relationship.key in state.dict:
+                continue
+            is_referred_to = relationship.direction is not RelationshipDirection.MANYTOONE and not relationship.viewonly
+            if is_new and is_referred_to:  # by nobody yet
+                set_committed_value(row, relationship.key, [] if relationship.uselist else None)
+            else:
+                missing.append(relationship.key)
+        if missing:
+            await self.call("refresh", row, missing)
+
+    async def restore(self, row: Any) -> None:
+        """After a rollback, which expires what was loaded: the caller may want to read its user all the same."""
+        try:
+            await self.call("refresh", row)
+        except SQLAlchemyError:  # it is not in the database, or that is gone: the error that led here says more
+            return
+
+    @property
+    def has_changes(self) -> bool:
+        session = self.session
+        return bool(session.new or session.deleted or any(session.is_modified(row) for row in session.dirty))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        info = self.session.info
+        if info.get(_IN_TRANSACTION):
+            yield
+            return
+        info[_IN_TRANSACTION] = True
+        try:
+            yield
+            await self.call("commit")
+        except BaseException:
+            await self.rollback()
+            raise
+        finally:
+            del info[_IN_TRANSACTION]
+
+
+_IN_TRANSACTION = "fastapi_users.in_transaction"
+_EAGER = ("joined", "selectin", "subquery", "immediate", False)
+
+
+def _is_same_address(one: str, other: str) -> bool:
+    return _folded(one) == _folded(other)
+
+
+def _folded(email: str) -> str:
+    # Not casefold(), which makes one address of straße@ and strasse@.
+    return unicodedata.normalize("NFC", email).lower()
+
+
+class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
+    """Users in a table. Every write commits at once, unless inside :meth:`transaction`.
+
+    What the database raises comes through as it is, after a rollback, so that the session stays usable.
+
+    :param session: an ``AsyncSession``, made with ``expire_on_commit=False`` since the routes read the user after the
+        commit; or a plain ``Session``, whose work is done in threads.
     :param oauth_account_table: needed by the OAuth routes, together with a relationship ``oauth_accounts`` that is
         loaded eagerly (``lazy="joined"``).
     """
@@ -170,20 +375,46 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
     def __init__(
         self,
-        session: AsyncSession,
+        session: "AsyncSession | Session | scoped_session[Session]",
         user_table: type[UP],
         oauth_account_table: type[SQLAlchemyBaseOAuthAccountTable[Any]] | None = None,
     ) -> None:
-        self.session = session
+        self.session = cast("AsyncSession", session)
         self.user_table = user_table
         self.oauth_account_table = oauth_account_table
 
+    @property
+    def _calls(self) -> _SessionCalls:
+        return _SessionCalls(self.session)  # made anew: applications exchange the session of an adapter
+
     async def get(self, id: ID) -> UP | None:
+        if isinstance(id, int) and self._dialect == "postgresql" and not self._fits_the_id_column(id):
+            return None  # asyncpg refuses to ask
         return await self._get_user(select(self.user_table).where(_column(self.user_table, "id") == id))
 
     async def get_by_email(self, email: str) -> UP | None:
-        statement = select(self.user_table).where(func.lower(_column(self.user_table, "email")) == func.lower(email))
-        return await self._get_user(statement)
+        """The exact spelling first, since every schema has the index for that; then without regard to letter case.
+
+        Of several rows that differ in letter case only, which old data may hold, it is always the same one:
+        ``find_duplicate_emails`` lists them.
+        """
+        if "\0" in email:
+            return None  # PostgreSQL refuses to compare
+        column, users = _column(self.user_table, "email"), select(self.user_table)
+        dialect = self._dialect
+        if dialect in _MYSQL:
+            user = await self._get_user(users.where(column == email))
+            # The usual collations ignore accents as well: a match, but another mailbox.
+            return user if user is not None and _is_same_address(user.email, email) else None
+        if not self._has_unique_lower_email:
+            user = await self._get_user(users.where(column == email))
+            if user is not None:
+                return user
+        user = await self._get_user(users.where(func.lower(column) == func.lower(email)).order_by(column))
+        if user is None and dialect == "sqlite" and not email.isascii():
+            spellings = await self._spellings_beyond_ascii(email)
+            user = await self._get_user(users.where(column.in_(spellings)).order_by(column))
+        return user
 
     async def get_by_oauth_account(self, oauth: str, account_id: str) -> UP | None:
         account_table = self._require_oauth_account_table()
@@ -192,28 +423,40 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
             .join(account_table)
             .where(_column(account_table, "oauth_name") == oauth)
             .where(_column(account_table, "account_id") == account_id)
+            .order_by(_column(self.user_table, "id"))
         )
         return await self._get_user(statement)
 
     async def create(self, create_dict: dict[str, Any]) -> UP:
-        return await self._save(self.user_table(**create_dict))
+        user = self.user_table(**create_dict)
+        self.session.add(user)
+        await self._calls.save()
+        await self._calls.complete(user, is_new=True)
+        return user
 
     async def update(self, user: UP, update_dict: dict[str, Any]) -> UP:
+        """An update that changes nothing writes nothing."""
         for name, value in update_dict.items():
             setattr(user, name, value)
-        return await self._save(user)
+        self.session.add(user)
+        await self._save_changes_of(user)
+        return user
 
     async def delete(self, user: UP) -> None:
-        await self.session.delete(user)
-        await self.session.commit()
+        """The OAuth accounts go as well, also where their relationship has no cascade."""
+        for relationship in cast("Any", inspect(type(user))).relationships:
+            if relationship.mapper.class_ is self.oauth_account_table and relationship.key in inspect(user).dict:
+                for account in list(getattr(user, relationship.key)):
+                    await self._calls.call("delete", account)
+        await self._calls.call("delete", user)
+        await self._calls.save()
 
     async def add_oauth_account(self, user: Any, create_dict: dict[str, Any]) -> Any:
-        account_table = self._require_oauth_account_table()
-        await self.session.refresh(user)
-        account = account_table(**create_dict)
-        self.session.add(account)
+        account = self._require_oauth_account_table()(**create_dict)
+        self.session.add(user)
+        await self._calls.complete(user)
         user.oauth_accounts.append(account)
-        await self.session.commit()
+        await self._save_changes_of(user)
         return user
 
     async def update_oauth_account(self, user: Any, oauth_account: OAP, update_dict: dict[str, Any]) -> Any:
@@ -221,19 +464,73 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         for name, value in update_dict.items():
             setattr(oauth_account, name, value)
         self.session.add(oauth_account)
-        await self.session.commit()
+        await self._save_changes_of(user)
         return user
+
+    async def reserve_email(self, email: str, owner_id: ID | None) -> bool:
+        dialect = self._dialect
+        if dialect == "sqlite" and not (self._has_unique_lower_email and email.isascii()):
+            # A write that changes nothing makes this connection the one that writes, until the transaction ends.
+            no_change = update(self.user_table).where(false()).values(email=email)
+            await self._calls.execute(no_change, Result.close, synchronize_session=False)
+        elif dialect == "postgresql" and not self._has_unique_lower_email:
+            lock = func.pg_advisory_xact_lock(func.hashtextextended(_folded(email), 0))
+            await self._calls.execute(select(lock), Result.close)
+        elif dialect in _MYSQL:
+            # The unique index does it. It ignores accents too, so that for it an address may be taken by another one.
+            alike = select(self.user_table).where(_column(self.user_table, "email") == email)
+            owner = await self._get_user(alike)
+            return owner is None or owner.id == owner_id
+        else:
+            return True  # the unique index does it
+        owner = await self.get_by_email(email)
+        return owner is None or owner.id == owner_id
+
+    def store(self, model: type[M]) -> Store[M]:
+        return SQLAlchemyStore(self.session, model)
+
+    def transaction(self) -> Any:
+        """Writes inside it flush, and are committed together at its end; an exception rolls them back."""
+        return self._calls.transaction()
 
     async def _get_user(self, statement: Select[Any]) -> UP | None:
         """Every look-up of a user comes through here: override it to extend them all, with a tenant filter say."""
-        user: UP | None = (await self.session.execute(statement)).unique().scalar_one_or_none()
-        return user
+        return await self._calls.execute(statement, lambda result: cast("UP | None", result.unique().scalars().first()))
 
-    async def _save(self, user: UP) -> UP:
-        self.session.add(user)
-        await self.session.commit()
-        await self.session.refresh(user)
-        return user
+    async def _save_changes_of(self, user: Any) -> None:
+        calls = self._calls
+        if calls.has_changes:
+            try:
+                await calls.save()
+            except Exception:
+                await calls.restore(user)
+                raise
+        await calls.complete(user)
+
+    async def _spellings_beyond_ascii(self, email: str) -> list[str]:
+        """SQLite knows the letter case of ASCII only, so that the others are compared here."""
+        pattern = "".join(f"\\{char}" if char in "%_\\" else char if char.isascii() else "_" for char in email)
+        column = _column(self.user_table, "email")
+        candidates = await self._calls.execute(
+            select(column).where(column.like(pattern, escape="\\")), lambda result: result.scalars().all()
+        )
+        return [candidate for candidate in candidates if _is_same_address(candidate, email)]
+
+    def _fits_the_id_column(self, id: int) -> bool:
+        column_type = _column(self.user_table, "id").type
+        bits = 16 if isinstance(column_type, SmallInteger) else 64 if isinstance(column_type, BigInteger) else 32
+        limit: int = 2 ** (bits - 1)
+        return -limit <= id < limit
+
+    @property
+    def _dialect(self) -> str:
+        bind: Any = self.session.get_bind(self.user_table)
+        return cast("str", bind.dialect.name)
+
+    @property
+    def _has_unique_lower_email(self) -> bool:
+        index = _lower_email_index(cast("Any", self.user_table).__table__)
+        return index is not None and index.unique
 
     def _require_oauth_account_table(self) -> type[SQLAlchemyBaseOAuthAccountTable[Any]]:
         if self.oauth_account_table is None:
@@ -243,36 +540,141 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         return self.oauth_account_table
 
 
-class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
-    """Access tokens in a table, for ``DatabaseStrategy``. Every write commits at once."""
+_MYSQL = ("mysql", "mariadb")
 
-    def __init__(self, session: AsyncSession, access_token_table: type[AP]) -> None:
-        self.session = session
+
+class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
+    """Access tokens in a table, for ``DatabaseStrategy``. Sessions and commits are those of the user adapter."""
+
+    def __init__(
+        self, session: "AsyncSession | Session | scoped_session[Session]", access_token_table: type[AP]
+    ) -> None:
+        self.session = cast("AsyncSession", session)
         self.access_token_table = access_token_table
 
+    @property
+    def _calls(self) -> _SessionCalls:
+        return _SessionCalls(self.session)
+
     async def get_by_token(self, token: str, max_age: datetime | None = None) -> AP | None:
+        if "\0" in token:
+            return None  # PostgreSQL refuses to compare
         statement = select(self.access_token_table).where(_column(self.access_token_table, "token") == token)
         if max_age is not None:
             statement = statement.where(_column(self.access_token_table, "created_at") >= max_age)
-        return (await self.session.execute(statement)).scalar_one_or_none()
+        return await self._calls.execute(statement, lambda result: result.unique().scalars().first())
 
     async def create(self, create_dict: dict[str, Any]) -> AP:
-        return await self._save(self.access_token_table(**create_dict))
+        access_token = self.access_token_table(**create_dict)
+        self.session.add(access_token)
+        await self._calls.save()
+        await self._calls.complete(access_token, is_new=True)
+        return access_token
 
     async def update(self, access_token: AP, update_dict: dict[str, Any]) -> AP:
         for name, value in update_dict.items():
             setattr(access_token, name, value)
-        return await self._save(access_token)
+        self.session.add(access_token)
+        await self._calls.save()
+        await self._calls.complete(access_token)
+        return access_token
 
     async def delete(self, access_token: AP) -> None:
-        await self.session.delete(access_token)
-        await self.session.commit()
+        await self._calls.call("delete", access_token)
+        await self._calls.save()
 
-    async def _save(self, access_token: AP) -> AP:
-        self.session.add(access_token)
-        await self.session.commit()
-        await self.session.refresh(access_token)
-        return access_token
+    async def delete_by_token(self, token: str) -> int:
+        """Without reading the row first, and tell whether there was one."""
+        if type(self).delete is not SQLAlchemyAccessTokenDatabase.delete:  # a subclass has its own way to delete
+            access_token = await self.get_by_token(token)
+            if access_token is None:
+                return 0
+            await self.delete(access_token)
+            return 1
+        return await self._store.delete_where({"token": token})
+
+    async def delete_created_before(self, moment: datetime) -> int:
+        """Clear the table of expired tokens, and tell how many those were."""
+        return await self._store.delete_where({"created_at": Condition("<", moment)})
+
+    @property
+    def _store(self) -> "SQLAlchemyStore[AP]":
+        return SQLAlchemyStore(self.session, self.access_token_table)
+
+
+class SQLAlchemyStore(Generic[M]):
+    """See :class:`~fastapi_users.db.store.Store`."""
+
+    def __init__(self, session: "AsyncSession | Session | scoped_session[Session]", model: type[M]) -> None:
+        self._calls = _SessionCalls(session)
+        self._model = model
+
+    async def get(self, where: Where) -> M | None:
+        rows = await self.list(where, limit=1)
+        return rows[0] if rows else None
+
+    async def list(self, where: Where, *, order_by: str | None = None, limit: int | None = None) -> list[M]:
+        statement = select(self._model).where(*self._conditions(where)).limit(limit)
+        if order_by is not None:
+            column = _column(self._model, order_by.removeprefix("-"))
+            statement = statement.order_by(column.desc() if order_by.startswith("-") else column)
+        # A row that update_where changed behind the session's back is read as it is now.
+        return await self._calls.execute(
+            statement, lambda result: list(result.unique().scalars()), populate_existing=True
+        )
+
+    async def create(self, values: Mapping[str, Any]) -> M:
+        row = self._model(**values)
+        self._calls.session.add(row)
+        await self._calls.save()
+        await self._calls.complete(row, is_new=True)
+        return row
+
+    async def update_where(self, where: Where, values: Mapping[str, Any]) -> int:
+        columns = {
+            name: _column(self._model, name) + value.by if isinstance(value, Increment) else value
+            for name, value in values.items()
+        }
+        return await self._write(update(self._model).where(*self._conditions(where)).values(columns))
+
+    async def delete_where(self, where: Where) -> int:
+        return await self._write(delete(self._model).where(*self._conditions(where)))
+
+    async def _write(self, statement: Any) -> int:
+        try:
+            count = await self._calls.execute(
+                statement, lambda result: cast("Any", result).rowcount, synchronize_session=False
+            )
+        except BaseException:
+            await self._calls.rollback()
+            raise
+        await self._calls.save()
+        return int(count)
+
+    def _conditions(self, where: Where) -> Iterator[Any]:
+        return (_condition(_column(self._model, name), value) for name, value in where.items())
+
+
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {"<": lt, "<=": le, ">": gt, ">=": ge, "!=": ne}
+
+
+def _condition(column: Any, value: Any) -> Any:
+    if not isinstance(value, Condition):
+        return eq(column, value)
+    if value.operator == "in":
+        return column.in_(value.operand)
+    return _OPERATORS[value.operator](column, value.operand)
+
+
+async def find_duplicate_emails(
+    session: "AsyncSession | Session | scoped_session[Session]", user_table: type[Any]
+) -> list[list[str]]:
+    """The addresses that several users have in different spellings: to be settled before a unique index is made."""
+    emails = await _SessionCalls(session).execute(select(user_table.email), lambda result: result.scalars().all())
+    spellings = defaultdict(list)
+    for email in emails:
+        spellings[_folded(email)].append(email)
+    return [sorted(group) for group in spellings.values() if len(group) > 1]
 
 
 def _column(table: type[Any], name: str) -> Any:

@@ -23,3 +23,12 @@ from fastapi_users.testing import User
 async def test_an_adapter_implements_what_its_application_uses(method: str, arguments: list[Any]) -> None:
     with pytest.raises(NotImplementedError):
         await getattr(BaseUserDatabase[User, uuid.UUID](), method)(*arguments)
+
+
+async def test_what_an_adapter_need_not_have_has_a_fallback_or_a_clear_error() -> None:
+    adapter = BaseUserDatabase[User, uuid.UUID]()
+
+    async with adapter.transaction():
+        assert await adapter.reserve_email("ann@example.org", None)
+    with pytest.raises(NotImplementedError, match="BaseUserDatabase has no store"):
+        adapter.store(User)

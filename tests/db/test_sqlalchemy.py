@@ -1,22 +1,28 @@
 import uuid
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Select
+from sqlalchemy import ForeignKey, Index, Select, create_mock_engine, func, inspect, select, text
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, lazyload, mapped_column, relationship
+from sqlalchemy.orm.exc import StaleDataError
 
 from fastapi_users.db.sqlalchemy import (
     GUID,
     SQLAlchemyAccessTokenDatabase,
+    SQLAlchemyBaseAccessTokenTable,
+    SQLAlchemyBaseAccessTokenTableUUID,
+    SQLAlchemyBaseUserTableUUID,
     SQLAlchemyUserDatabase,
     TIMESTAMPAware,
     now_utc,
 )
-from tests.world import AccessToken, OAuthAccount, User, World
+from tests.world import AccessToken, OAuthAccount, RecommendedUser, User, World
 
 ACCOUNT = {
     "oauth_name": "provider",
@@ -155,3 +161,166 @@ def test_a_time_gets_its_zone_back_where_the_database_keeps_none() -> None:
         assert TIMESTAMPAware().process_result_value(naive, DIALECTS[name]) == aware
         assert TIMESTAMPAware().process_result_value(None, DIALECTS[name]) is None
     assert TIMESTAMPAware().process_result_value(aware, DIALECTS["postgresql"]) is aware
+
+
+def indexes(table: Any) -> dict[str, tuple[str, bool]]:
+    return {index.name: (str(index.expressions[0]), index.unique) for index in table.__table__.indexes}
+
+
+def test_tables_get_the_indexes_without_which_look_ups_read_them_whole() -> None:
+    assert indexes(User)["ix_user_email_lower"] == ('lower("user".email)', False)
+    assert indexes(RecommendedUser)["ix_user_email_lower"] == ('lower("user".email)', True)
+    assert indexes(OAuthAccount)["ix_oauth_account_user_id"] == ("oauth_account.user_id", False)
+    assert indexes(AccessToken)["ix_accesstoken_user_id"] == ("accesstoken.user_id", False)
+
+
+def test_arguments_and_indexes_of_the_application_are_left_alone() -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Person(Base, SQLAlchemyBaseUserTableUUID):
+        __tablename__ = "person"
+        __table_args__ = (Index("mine", text("lower(email)")), {"info": {"mine": True}})
+
+    class Employee(Person):  # in the same table
+        pass
+
+    class Member(SQLAlchemyBaseUserTableUUID, Base):
+        __tablename__ = "member"
+        __table_args__ = ({"schema": "members"},)
+
+    Index("mine_too", func.lower(Member.__table__.c.email), unique=True)
+
+    class Token(SQLAlchemyBaseAccessTokenTableUUID, Base):
+        @declared_attr
+        def user_id(cls) -> Mapped[uuid.UUID]:
+            return mapped_column(GUID, ForeignKey("person.id"), index=True)
+
+    class Detached(SQLAlchemyBaseAccessTokenTable[int], Base):
+        __tablename__ = "detached"
+
+    table: Any = Person.__table__
+    assert table.info == {"mine": True}
+    assert sorted(indexes(Person)) == ["ix_person_email", "ix_person_email_lower", "mine"]
+    assert Employee.__table__ is Person.__table__
+    assert sorted(indexes(Token)) == ["ix_accesstoken_created_at", "ix_accesstoken_user_id"]
+    assert list(indexes(Detached)) == ["ix_detached_created_at"]
+
+
+@pytest.mark.parametrize(("name", "made"), [("sqlite", True), ("postgresql", True), ("mysql", False)])
+def test_the_index_on_an_expression_is_made_where_the_database_has_such(name: str, made: bool) -> None:
+    statements: list[str] = []
+    engine: Any = create_mock_engine(
+        f"{name}://", lambda statement, *_: statements.append(str(statement.compile(engine)))
+    )
+    User.metadata.create_all(engine, checkfirst=False)
+
+    assert any("lower(email)" in statement for statement in statements) is made
+
+
+async def test_a_user_expired_by_its_session_is_read_again_after_a_write(world: World) -> None:
+    async with AsyncSession(world.engine) as session:  # expires on commit
+        users = SQLAlchemyUserDatabase[User, uuid.UUID](session, User, OAuthAccount)
+        user = await users.create({"email": "ann@example.org", "hashed_password": "h"})
+        assert (user.email, user.oauth_accounts) == ("ann@example.org", [])
+        await users.update(user, {"nickname": "Ann"})
+        assert user.nickname == "Ann"
+
+
+async def test_a_user_loaded_without_its_accounts_has_them_after_a_write(world: World) -> None:
+    user = await world.insert_user()
+    async with world.session_maker() as session:
+        users = SQLAlchemyUserDatabase[User, uuid.UUID](session, User, OAuthAccount)
+        loaded = (await session.execute(select(User).options(noload_accounts()))).unique().scalar_one()
+        assert "oauth_accounts" not in inspect(loaded).dict
+        await users.update(loaded, {})
+        assert (loaded.id, loaded.oauth_accounts) == (user.id, [])
+
+
+def noload_accounts() -> Any:
+    return lazyload(User.oauth_accounts)
+
+
+async def test_a_refused_write_leaves_the_user_readable(users: Users, session: AsyncSession) -> None:
+    await users.create({"email": "ann@example.org", "hashed_password": "h"})
+    bob = await users.create({"email": "bob@example.org", "hashed_password": "h"})
+
+    with pytest.raises(IntegrityError):
+        await users.update(bob, {"email": "ann@example.org"})
+
+    assert (bob.email, bob.oauth_accounts) == ("bob@example.org", [])
+
+
+async def test_a_refused_write_of_a_user_who_is_gone_raises_what_the_database_said(users: Users, world: World) -> None:
+    user = await users.create({"email": "ann@example.org", "hashed_password": "h"})
+    async with world.session_maker() as session:
+        await session.delete(await session.get(User, user.id))
+        await session.commit()
+
+    with pytest.raises(StaleDataError):
+        await users.update(user, {"nickname": "Ann"})
+
+
+async def test_a_subclass_keeps_its_own_way_to_delete_tokens(session: AsyncSession, users: Users) -> None:
+    deleted: list[str] = []
+
+    class Archive(SQLAlchemyAccessTokenDatabase[AccessToken]):
+        async def delete(self, access_token: AccessToken) -> None:
+            deleted.append(access_token.token)
+
+    user = await users.create({"email": "ann@example.org", "hashed_password": "h"})
+    tokens = Archive(session, AccessToken)
+    await tokens.create({"token": "T", "user_id": user.id})
+
+    assert await tokens.delete_by_token("T") == 1
+    assert await tokens.delete_by_token("U") == 0
+    assert deleted == ["T"]
+
+
+async def test_tokens_of_a_table_with_more_in_it_are_complete_after_creation(world: World) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Owner(SQLAlchemyBaseUserTableUUID, Base):
+        pass
+
+    class Token(SQLAlchemyBaseAccessTokenTableUUID, Base):
+        owner: Mapped[Owner] = relationship(lazy="joined")
+
+    engine = create_async_engine(world.engine.url.set(database=f"{world.engine.url.database}.2"))
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        owner = await SQLAlchemyUserDatabase[Owner, uuid.UUID](session, Owner).create(
+            {"email": "ann@example.org", "hashed_password": "h"}
+        )
+        token = await SQLAlchemyAccessTokenDatabase(session, Token).create({"token": "T", "user_id": owner.id})
+        assert token.owner is owner
+    await engine.dispose()
+
+
+async def test_rows_of_the_application_are_not_deleted_with_a_user(tmp_path: Path) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Post(Base):
+        __tablename__ = "post"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        author_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("user.id"))
+
+    class Author(SQLAlchemyBaseUserTableUUID, Base):
+        posts: Mapped[list[Post]] = relationship(lazy="selectin")
+
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}")
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        authors = SQLAlchemyUserDatabase[Author, uuid.UUID](session, Author)
+        author = await authors.create({"email": "ann@example.org", "hashed_password": "h"})
+        author.posts.append(Post(author_id=author.id))
+        await session.commit()
+
+        with pytest.raises(IntegrityError):
+            await authors.delete(author)
+        assert (await session.execute(select(func.count(Post.id)))).scalar_one() == 1
+    await engine.dispose()

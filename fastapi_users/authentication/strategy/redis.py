@@ -2,7 +2,7 @@ import secrets
 from typing import Any, Generic
 
 from fastapi_users._lazy import needs_extra
-from fastapi_users.authentication.strategy.base import Strategy, get_token_owner
+from fastapi_users.authentication.strategy.base import Strategy, get_token_owner, stored_forms, token_digest
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
@@ -11,7 +11,11 @@ with needs_extra("redis"):
 
 
 class RedisStrategy(Strategy[UP, ID], Generic[UP, ID]):
-    """Random tokens under ``key_prefix`` in Redis, which forgets them after ``lifetime_seconds`` (``None``: never)."""
+    """Random tokens under ``key_prefix`` in Redis, which forgets them after ``lifetime_seconds`` (``None``: never).
+
+    With ``hash_tokens`` the keys hold digests, so that whoever reads them cannot log in with what they find. Tokens from
+    before it was switched on count until they expire; switching it off again logs everyone out.
+    """
 
     def __init__(
         self,
@@ -19,25 +23,30 @@ class RedisStrategy(Strategy[UP, ID], Generic[UP, ID]):
         lifetime_seconds: int | None = None,
         *,
         key_prefix: str = "fastapi_users_token:",
+        hash_tokens: bool = False,
     ) -> None:
         self.redis = redis
         self.lifetime_seconds = lifetime_seconds
         self.key_prefix = key_prefix
+        self.hash_tokens = hash_tokens
 
     async def read_token(self, token: str | None, user_manager: BaseUserManager[UP, ID]) -> UP | None:
         if token is None:
             return None
-        user_id: Any = await self.redis.get(self.key_prefix + token)
-        if user_id is None:
-            return None
-        if isinstance(user_id, bytes):  # a client without decode_responses
-            user_id = user_id.decode()
-        return await get_token_owner(user_id, user_manager)
+        for stored in stored_forms(token, hash_tokens=self.hash_tokens):
+            user_id: Any = await self.redis.get(self.key_prefix + stored)
+            if user_id is not None:
+                if isinstance(user_id, bytes):  # a client without decode_responses
+                    user_id = user_id.decode()
+                return await get_token_owner(user_id, user_manager)
+        return None
 
     async def write_token(self, user: UP) -> str:
         token = secrets.token_urlsafe()
-        await self.redis.set(self.key_prefix + token, str(user.id), ex=self.lifetime_seconds)
+        stored = token_digest(token) if self.hash_tokens else token
+        await self.redis.set(self.key_prefix + stored, str(user.id), ex=self.lifetime_seconds)
         return token
 
     async def destroy_token(self, token: str, user: UP) -> None:
-        await self.redis.delete(self.key_prefix + token)
+        for stored in stored_forms(token, hash_tokens=self.hash_tokens):
+            await self.redis.delete(self.key_prefix + stored)

@@ -2,7 +2,7 @@ import uuid
 from typing import Generic
 
 from fastapi_users.authentication import Strategy
-from fastapi_users.authentication.strategy.base import get_token_owner
+from fastapi_users.authentication.strategy.base import get_token_owner, stored_forms, token_digest
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import UP
 from fastapi_users.testing import InMemoryUserDatabase, User
@@ -30,3 +30,19 @@ async def test_the_owner_of_a_token_is_looked_up_by_the_managers_rules() -> None
     assert await get_token_owner(str(user.id), manager) is user
     assert await get_token_owner(str(uuid.uuid4()), manager) is None
     assert await get_token_owner("nonsense", manager) is None
+
+
+def test_a_digest_fits_the_column_and_is_no_token() -> None:
+    digest = token_digest("a token")
+
+    assert len(digest) == 43
+    assert digest == token_digest("a token") != token_digest("another token")
+    assert digest.startswith("$")
+
+
+def test_a_stolen_digest_is_not_looked_for_as_a_token() -> None:
+    digest = token_digest("a token")
+
+    assert stored_forms("a token", hash_tokens=False) == ["a token"]
+    assert stored_forms("a token", hash_tokens=True) == [digest, "a token"]
+    assert stored_forms(digest, hash_tokens=True) == [token_digest(digest)]

@@ -1,10 +1,12 @@
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from fastapi_users.authentication import RedisStrategy
+from fastapi_users.authentication.strategy.base import token_digest
 from fastapi_users.testing import InMemoryUserDatabase, User
 from tests.services import connect_redis
 from tests.test_manager import UserManager
@@ -69,3 +71,23 @@ async def test_whatever_else_is_found_there_leads_to_nobody(redis: "Redis | Fake
 
     assert await strategy.read_token(None, manager) is None
     assert await strategy.read_token("unknown", manager) is None
+
+
+async def test_hashed_tokens_cannot_be_read_from_the_keys(redis: "Redis | FakeRedis") -> None:
+    database = InMemoryUserDatabase[User, uuid.UUID](User)
+    user = await database.create({"email": "ann@example.org", "hashed_password": "h"})
+    manager = UserManager(database)
+    prefix = f"test {uuid.uuid4()} "
+    client: Any = redis
+    clear = await RedisStrategy[User, uuid.UUID](client, 3600, key_prefix=prefix).write_token(user)
+    strategy = RedisStrategy[User, uuid.UUID](client, 3600, key_prefix=prefix, hash_tokens=True)
+    token = await strategy.write_token(user)
+
+    assert await redis.get(prefix + token) is None
+    assert await redis.get(prefix + token_digest(token)) is not None
+    assert await strategy.read_token(token, manager) is user
+    assert await strategy.read_token(token_digest(token), manager) is None
+    assert await strategy.read_token(clear, manager) is user, "a token from before counts until it expires"
+    for written in (token, clear):
+        await strategy.destroy_token(written, user)
+        assert await strategy.read_token(written, manager) is None

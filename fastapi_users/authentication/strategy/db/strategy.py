@@ -2,7 +2,7 @@ import secrets
 from datetime import datetime, timedelta, timezone
 from typing import Any, Generic
 
-from fastapi_users.authentication.strategy.base import Strategy, get_token_owner
+from fastapi_users.authentication.strategy.base import Strategy, get_token_owner, stored_forms, token_digest
 from fastapi_users.authentication.strategy.db.adapter import AccessTokenDatabase
 from fastapi_users.authentication.strategy.db.models import AP
 from fastapi_users.manager import BaseUserManager
@@ -10,32 +10,69 @@ from fastapi_users.models import ID, UP
 
 
 class DatabaseStrategy(Strategy[UP, ID], Generic[UP, ID, AP]):
-    """Random tokens in a table. They count for ``lifetime_seconds`` after their creation (``None`` or 0: for ever)."""
+    """Random tokens in a table. They count for ``lifetime_seconds`` after their creation (``None`` or 0: for ever).
 
-    def __init__(self, database: AccessTokenDatabase[AP], lifetime_seconds: int | None = None) -> None:
+    With ``hash_tokens`` the table holds digests, so that whoever reads it cannot log in with what it finds. Rows from
+    before it was switched on count until they expire; switching it off again logs everyone out.
+    """
+
+    def __init__(
+        self,
+        database: AccessTokenDatabase[AP],
+        lifetime_seconds: int | None = None,
+        *,
+        hash_tokens: bool = False,
+    ) -> None:
         self.database = database
         self.lifetime_seconds = lifetime_seconds
+        self.hash_tokens = hash_tokens
 
     async def read_token(self, token: str | None, user_manager: BaseUserManager[UP, ID]) -> UP | None:
         if token is None:
             return None
-        max_age = None
-        if self.lifetime_seconds:
-            max_age = datetime.now(timezone.utc) - timedelta(seconds=self.lifetime_seconds)
-        access_token = await self.database.get_by_token(token, max_age)
-        if access_token is None:
-            return None
-        return await get_token_owner(access_token.user_id, user_manager)
+        for stored in stored_forms(token, hash_tokens=self.hash_tokens):
+            access_token = await self.database.get_by_token(stored, self._oldest())
+            if access_token is not None:
+                return await get_token_owner(access_token.user_id, user_manager)
+        return None
 
     async def write_token(self, user: UP) -> str:
-        access_token = await self.database.create(self._create_access_token_dict(user))
-        return access_token.token
+        create_dict = self._create_access_token_dict(user)
+        if not self.hash_tokens:
+            return (await self.database.create(create_dict)).token
+        token: str = create_dict["token"]
+        await self.database.create({**create_dict, "token": token_digest(token)})
+        return token
 
     async def destroy_token(self, token: str, user: UP) -> None:
-        access_token = await self.database.get_by_token(token)
-        if access_token is not None:
-            await self.database.delete(access_token)
+        for stored in stored_forms(token, hash_tokens=self.hash_tokens):
+            if hasattr(type(self.database), "delete_by_token"):  # an ability of ours: without reading it first
+                if await self.database.delete_by_token(stored):  # type: ignore[attr-defined]  # looked for above
+                    return
+            else:
+                access_token = await self.database.get_by_token(stored)
+                if access_token is not None:
+                    await self.database.delete(access_token)
+                    return
+
+    async def cleanup(self) -> int:
+        """Delete the tokens that have expired, and tell how many those were. Call it now and then, from a cron job say.
+
+        :raises NotImplementedError: the adapter has no ``delete_created_before``.
+        """
+        oldest = self._oldest()
+        if oldest is None:
+            return 0
+        if not hasattr(type(self.database), "delete_created_before"):
+            raise NotImplementedError(f"{type(self.database).__name__} has no delete_created_before(moment).")
+        deleted: int = await self.database.delete_created_before(oldest)  # type: ignore[attr-defined]  # looked for above
+        return deleted
+
+    def _oldest(self) -> datetime | None:
+        if not self.lifetime_seconds:
+            return None
+        return datetime.now(timezone.utc) - timedelta(seconds=self.lifetime_seconds)
 
     def _create_access_token_dict(self, user: UP) -> dict[str, Any]:
-        """Override it to fill further columns."""
+        """Override it to fill further columns. The token is the clear one."""
         return {"token": secrets.token_urlsafe(), "user_id": user.id}

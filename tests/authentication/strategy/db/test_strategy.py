@@ -1,9 +1,10 @@
 import uuid
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from fastapi_users.authentication.strategy import DatabaseStrategy
+from fastapi_users.authentication.strategy import AccessTokenDatabase, DatabaseStrategy
 from fastapi_users.testing import AccessToken, InMemoryAccessTokenDatabase, InMemoryUserDatabase, User, frozen_clock
 from tests.test_manager import UserManager
 
@@ -62,3 +63,70 @@ async def test_a_subclass_can_fill_more_columns(user: User) -> None:
             return {**super()._create_access_token_dict(user), "token": f"of {user.email}"}
 
     assert await Named(InMemoryAccessTokenDatabase(AccessToken)).write_token(user) == "of ann@example.org"
+
+
+async def test_hashed_tokens_cannot_be_read_from_the_table(manager: UserManager, user: User) -> None:
+    database = InMemoryAccessTokenDatabase(AccessToken)
+    strategy = Strategy(database, 3600, hash_tokens=True)
+    token = await strategy.write_token(user)
+    (stored,) = database.access_tokens
+
+    assert (len(token), len(stored)) == (43, 43)
+    assert await strategy.read_token(token, manager) is user
+    assert await strategy.read_token(stored, manager) is None
+    await strategy.destroy_token(token, user)
+    assert database.access_tokens == {}
+
+
+async def test_tokens_from_before_they_were_hashed_count_until_they_expire(manager: UserManager, user: User) -> None:
+    database = InMemoryAccessTokenDatabase(AccessToken)
+    with frozen_clock() as clock:
+        first, second = [await Strategy(database, 3600).write_token(user) for _ in range(2)]
+        strategy = Strategy(database, 3600, hash_tokens=True)
+        assert await strategy.read_token(first, manager) is user
+        await strategy.destroy_token(first, user)
+        assert await strategy.read_token(first, manager) is None
+        clock.advance(seconds=3601)
+        assert await strategy.read_token(second, manager) is None
+
+
+async def test_expired_tokens_are_cleaned_up(user: User) -> None:
+    database = InMemoryAccessTokenDatabase(AccessToken)
+    strategy = Strategy(database, 3600)
+    with frozen_clock() as clock:
+        await strategy.write_token(user)
+        clock.advance(seconds=3601)
+        fresh = await strategy.write_token(user)
+
+        assert await Strategy(database).cleanup() == 0
+        assert await strategy.cleanup() == 1
+        assert list(database.access_tokens) == [fresh]
+
+
+class FourMethods(AccessTokenDatabase[AccessToken]):
+    """An adapter with what upstream asks for and nothing else."""
+
+    def __init__(self) -> None:
+        self.memory = InMemoryAccessTokenDatabase(AccessToken)
+
+    async def get_by_token(self, token: str, max_age: datetime | None = None) -> AccessToken | None:
+        return await self.memory.get_by_token(token, max_age)
+
+    async def create(self, create_dict: dict[str, Any]) -> AccessToken:
+        return await self.memory.create(create_dict)
+
+    async def delete(self, access_token: AccessToken) -> None:
+        await self.memory.delete(access_token)
+
+
+async def test_an_adapter_with_the_four_methods_only_is_enough(manager: UserManager, user: User) -> None:
+    database = FourMethods()  # type: ignore[abstract]  # not even the fourth is called
+    strategy = Strategy(database, 3600, hash_tokens=True)
+    token = await strategy.write_token(user)
+
+    assert await strategy.read_token(token, manager) is user
+    await strategy.destroy_token("unknown", user)
+    await strategy.destroy_token(token, user)
+    assert database.memory.access_tokens == {}
+    with pytest.raises(NotImplementedError, match="delete_created_before"):
+        await strategy.cleanup()

@@ -1,0 +1,192 @@
+"""How the time of an adapter's call grows with the table, from a thousand to a million rows.
+
+Users, with an access token and an OAuth account each, in the tables that every application of ours has.
+PostgreSQL is the server of ``TEST_POSTGRES_URL``, by default the one on this machine; a database of its own is made there.
+"""
+
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from statistics import median
+
+from sqlalchemy import URL, make_url, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, relationship
+
+from fastapi_users import BaseUserManager, UUIDIDMixin, schemas
+from fastapi_users.authentication.strategy import DatabaseStrategy
+from fastapi_users.db import (
+    SQLAlchemyBaseOAuthAccountTableUUID,
+    SQLAlchemyBaseUserTableUUID,
+    SQLAlchemyUserDatabase,
+)
+from fastapi_users.testing import weak_password_helper
+from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase, SQLAlchemyBaseAccessTokenTableUUID
+
+SMALL, LARGE = 1_000, 1_000_000
+CALLS = 60
+DATABASE = "fastapi_users_benchmark"
+SERVER = make_url(os.environ.get("TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres"))
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class OAuthAccount(SQLAlchemyBaseOAuthAccountTableUUID, Base):
+    pass
+
+
+class User(SQLAlchemyBaseUserTableUUID, Base):
+    oauth_accounts: Mapped[list[OAuthAccount]] = relationship(lazy="joined")
+
+
+class AccessToken(SQLAlchemyBaseAccessTokenTableUUID, Base):
+    pass
+
+
+Users = SQLAlchemyUserDatabase[User, uuid.UUID]
+
+
+class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+    pass
+
+
+def key_of(number: int) -> uuid.UUID:
+    return uuid.UUID(int=number)
+
+
+async def fill(engine: AsyncEngine, rows: int) -> None:
+    if engine.dialect.name == "sqlite":
+        numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) "
+        source = "n"
+        key = "substr(h, 1, 8) || '-' || substr(h, 9, 4) || '-' || substr(h, 13, 4) || '-' || substr(h, 17, 4) || '-' || substr(h, 21)"
+        key = key.replace("h,", "printf('%032x', i),")
+        now, true, false = "datetime('now')", "1", "0"
+    else:
+        numbers, source = "", f"generate_series(1, {rows}) AS n(i)"
+        key, now, true, false = "lpad(to_hex(i), 32, '0')::uuid", "now()", "true", "false"
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.drop_all)
+        await connection.run_sync(Base.metadata.create_all)
+        for statement in (
+            (
+                'INSERT INTO "user" (id, email, hashed_password, is_active, is_superuser, is_verified) '
+                f"{numbers}SELECT {key}, 'User' || i || '@example.org', 'hash', {true}, {false}, {false} FROM {source}"
+            ),
+            f"INSERT INTO accesstoken (token, created_at, user_id) {numbers}SELECT 'token' || i, {now}, {key} FROM {source}",
+            (
+                "INSERT INTO oauth_account (id, oauth_name, access_token, account_id, account_email, user_id) "
+                f"{numbers}SELECT {key}, 'provider', 'x', 'account' || i, 'x', {key} FROM {source}"
+            ),
+        ):
+            await connection.execute(text(statement))
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await connection.execute(text("ANALYZE" if engine.dialect.name == "sqlite" else "VACUUM ANALYZE"))
+
+
+async def get_by_email_as_stored(session: AsyncSession, number: int) -> None:
+    assert await Users(session, User).get_by_email(f"User{number}@example.org") is not None
+
+
+async def get_by_email_in_another_case(session: AsyncSession, number: int) -> None:
+    assert await Users(session, User).get_by_email(f"USER{number}@example.org") is not None
+
+
+async def get_a_user_with_accounts(session: AsyncSession, number: int) -> None:
+    assert await Users(session, User).get(key_of(number)) is not None
+
+
+async def read_a_token(session: AsyncSession, number: int) -> None:
+    strategy = DatabaseStrategy[User, uuid.UUID, AccessToken](
+        SQLAlchemyAccessTokenDatabase(session, AccessToken), 86400
+    )
+    manager = UserManager(Users(session, User), weak_password_helper())
+    assert await strategy.read_token(f"token{number}", manager) is not None
+
+
+async def get_by_oauth_account(session: AsyncSession, number: int) -> None:
+    users = Users(session, User, OAuthAccount)
+    assert await users.get_by_oauth_account("provider", f"account{number}") is not None
+
+
+async def register(session: AsyncSession, number: int) -> None:
+    manager = UserManager(Users(session, User), weak_password_helper())
+    await manager.create(schemas.BaseUserCreate(email=f"new{uuid.uuid4().hex}@example.org", password="x"))
+
+
+async def delete_a_user(session: AsyncSession, number: int) -> None:
+    users = Users(session, User, OAuthAccount)
+    user = await users.get(key_of(number))
+    assert user is not None
+    await users.delete(user)
+
+
+async def clean_up_tokens(session: AsyncSession, number: int) -> None:
+    long_ago = datetime.now(timezone.utc) - timedelta(days=365)
+    await SQLAlchemyAccessTokenDatabase(session, AccessToken).delete_created_before(long_ago)
+
+
+CASES: list[Callable[[AsyncSession, int], Awaitable[None]]] = [
+    get_by_email_as_stored,
+    get_by_email_in_another_case,
+    get_a_user_with_accounts,
+    read_a_token,
+    get_by_oauth_account,
+    register,
+    clean_up_tokens,
+    delete_a_user,
+]
+
+
+async def seconds(engine: AsyncEngine, rows: int) -> dict[str, float]:
+    await fill(engine, rows)
+    taken: dict[str, float] = {}
+    for case in CASES:
+        times = []
+        for call in range(CALLS):
+            async with AsyncSession(engine, expire_on_commit=False) as session:
+                start = time.perf_counter()
+                await case(session, 1 + (call + 1) * 7919 % rows)
+                times.append(time.perf_counter() - start)
+        taken[case.__name__] = median(times)
+    return taken
+
+
+@asynccontextmanager
+async def postgresql() -> AsyncIterator[URL]:
+    server = SERVER.set(drivername="postgresql+asyncpg")
+    engine = create_async_engine(server, isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.execute(text(f"DROP DATABASE IF EXISTS {DATABASE}"))
+        await connection.execute(text(f"CREATE DATABASE {DATABASE}"))
+        yield server.set(database=DATABASE)
+        await connection.execute(text(f"DROP DATABASE {DATABASE}"))
+    await engine.dispose()
+
+
+@asynccontextmanager
+async def sqlite() -> AsyncIterator[URL]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield make_url(f"sqlite+aiosqlite:///{Path(folder) / 'benchmark.db'}")
+
+
+async def main() -> None:
+    for name, database in (("SQLite", sqlite), ("PostgreSQL", postgresql)):
+        try:
+            async with database() as url:
+                engine = create_async_engine(url)
+                small, large = await seconds(engine, SMALL), await seconds(engine, LARGE)
+                await engine.dispose()
+        except OSError as error:
+            print(f"\n{name} does not answer: {error}")
+            continue
+        print(f"\n{name}: time with {LARGE:,} users / time with {SMALL:,}")
+        for case, before in small.items():
+            print(f"{case.replace('_', ' '):<40} {large[case] / before:5.2f}   ({before * 1000:.2f} ms)")

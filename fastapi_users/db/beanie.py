@@ -1,0 +1,330 @@
+"""Documents and adapters for Beanie 2: the names and fields of ``fastapi-users-db-beanie`` 5."""
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+
+from pydantic import BaseModel, Field
+
+from fastapi_users._lazy import needs_extra
+from fastapi_users.authentication.strategy.db import AccessTokenDatabase, AccessTokenProtocol
+from fastapi_users.db.base import BaseUserDatabase
+from fastapi_users.db.store import Condition, Increment, M, Store, Where
+from fastapi_users.exceptions import InvalidID
+from fastapi_users.models import UserProtocol
+
+with needs_extra("beanie"):
+    from beanie import Document, PydanticObjectId, Save
+    from beanie.exceptions import DocumentNotFound
+    from beanie.odm.actions import ActionDirections, ActionRegistry
+    from beanie.odm.utils.encoder import Encoder
+    from bson.errors import InvalidId
+    from pymongo import IndexModel
+    from pymongo.collation import Collation
+
+
+class BeanieBaseUser(BaseModel):
+    """Mix it into a document of yours: ``class User(BeanieBaseUser, Document)``.
+
+    Settings of yours derive from these, so that the index goes on refusing an address in another letter case.
+    """
+
+    email: str
+    hashed_password: str
+    is_active: bool = True
+    is_superuser: bool = False
+    is_verified: bool = False
+
+    class Settings:
+        email_collation: ClassVar[Collation] = Collation("en", strength=2)
+        indexes: ClassVar[list[Any]] = [
+            IndexModel("email", name="case_insensitive_email_index", collation=email_collation, unique=True)
+        ]
+
+
+class BeanieBaseUserDocument(BeanieBaseUser, Document):
+    """The same as a document. Beanie makes a collection for each document class, hence one for this, too."""
+
+
+class BaseOAuthAccount(BaseModel):
+    """Embedded in the user, whose document gets ``oauth_accounts: list[OAuthAccount] = []``."""
+
+    id: PydanticObjectId = Field(default_factory=PydanticObjectId)
+    oauth_name: str
+    access_token: str
+    account_id: str
+    account_email: str
+    expires_at: int | None = None
+    refresh_token: str | None = None
+
+
+class BeanieBaseAccessToken(BaseModel):
+    """Mix it into a document of yours: ``class AccessToken(BeanieBaseAccessToken, Document)``."""
+
+    token: str
+    user_id: PydanticObjectId
+    created_at: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
+
+    class Settings:
+        indexes: ClassVar[list[Any]] = [IndexModel("token", unique=True)]
+
+
+class BeanieBaseAccessTokenDocument(BeanieBaseAccessToken, Document):
+    pass
+
+
+if TYPE_CHECKING:
+    # The mixins with a Document, as applications write them, are no subclasses of the two classes above.
+    UP_BEANIE = TypeVar("UP_BEANIE", bound=UserProtocol[Any])
+    AP_BEANIE = TypeVar("AP_BEANIE", bound=AccessTokenProtocol[Any])
+else:
+    UP_BEANIE = TypeVar("UP_BEANIE", bound=BeanieBaseUserDocument)
+    AP_BEANIE = TypeVar("AP_BEANIE", bound=BeanieBaseAccessTokenDocument)
+
+
+class ObjectIDIDMixin:
+    def parse_id(self, value: Any) -> PydanticObjectId:
+        """
+        :raises InvalidID: anything but an ``ObjectId``, its 24 hexadecimal digits, or its 12 bytes.
+        """
+        try:
+            parsed = PydanticObjectId(value)
+        except (InvalidId, TypeError) as error:
+            raise InvalidID from error
+        # None would make a new id, and old versions of bson read over spaces.
+        if value is None or (isinstance(value, str) and value.lower() != str(parsed)):
+            raise InvalidID
+        return parsed
+
+
+class BeanieUserDatabase(BaseUserDatabase[UP_BEANIE, Any], Generic[UP_BEANIE]):
+    """Users in a collection, ids of whatever type the document declares.
+
+    An update writes what it changes and leaves the rest of the document to others. Every write counts at once, also
+    inside ``transaction()``: MongoDB's own need a replica set, and would have to be repeated whenever two of them meet.
+    What the database raises comes through as it is.
+
+    :param user_model: a document that ``init_beanie`` has been given.
+    :param oauth_account_model: needed by the OAuth routes, together with a field ``oauth_accounts`` of the user.
+    """
+
+    user_model: type[UP_BEANIE]
+    oauth_account_model: type[BaseOAuthAccount] | None
+
+    def __init__(self, user_model: type[UP_BEANIE], oauth_account_model: type[BaseOAuthAccount] | None = None) -> None:
+        self.user_model = user_model
+        self.oauth_account_model = oauth_account_model
+
+    async def get(self, id: Any) -> UP_BEANIE | None:
+        return cast("UP_BEANIE | None", await _documents(self.user_model).get(id))
+
+    async def get_by_email(self, email: str) -> UP_BEANIE | None:
+        """Of several documents that differ in letter case only, which old data may hold, it is always the same one:
+        the exact spelling, else the one with the lowest id.
+        """
+        users = [user for user in await self._find_alike(email) if _folded(user.email) == _folded(email)]
+        return min(users, key=lambda user: (user.email != email, user.id), default=None)
+
+    async def get_by_oauth_account(self, oauth: str, account_id: str) -> UP_BEANIE | None:
+        self._require_oauth_account_model()
+        account = {"oauth_name": oauth, "account_id": account_id}
+        users = _documents(self.user_model).find({"oauth_accounts": {"$elemMatch": account}})
+        return cast("UP_BEANIE | None", await users.sort("_id").first_or_none())
+
+    async def create(self, create_dict: dict[str, Any]) -> UP_BEANIE:
+        return cast("UP_BEANIE", await _documents(self.user_model)(**create_dict).create())
+
+    async def update(self, user: UP_BEANIE, update_dict: dict[str, Any]) -> UP_BEANIE:
+        """An empty update writes nothing. Afterwards the object is what the database has, other changes included.
+
+        :raises DocumentNotFound: the user was deleted meanwhile.
+        """
+        await _update(user, update_dict)
+        return user
+
+    async def delete(self, user: UP_BEANIE) -> None:
+        await cast("Document", user).delete()
+
+    async def add_oauth_account(self, user: Any, create_dict: dict[str, Any]) -> Any:
+        account = self._require_oauth_account_model()(**create_dict)
+        await _save(user, set(), {"$push": {"oauth_accounts": _stored(account, user)}})
+        return user
+
+    async def update_oauth_account(self, user: Any, oauth_account: Any, update_dict: dict[str, Any]) -> Any:
+        self._require_oauth_account_model()
+        same = {f"account.{name}": getattr(oauth_account, name) for name in ("oauth_name", "account_id")}
+        for name, value in update_dict.items():
+            setattr(oauth_account, name, value)
+        if update_dict:
+            changes: dict[str, dict[str, Any]] = {}
+            keys = _keys(type(oauth_account), update_dict)
+            _add_changes(changes, _stored(oauth_account, user), keys, path="oauth_accounts.$[account].")
+            await _save(user, set(), changes, array_filters=[same])
+        return user
+
+    async def reserve_email(self, email: str, owner_id: Any) -> bool:
+        """The index compares more loosely than we do: for it, ``straße@`` is taken when ``strasse@`` is."""
+        return all(user.id == owner_id for user in await self._find_alike(email))
+
+    def store(self, model: type[M]) -> Store[M]:
+        return BeanieStore(model)
+
+    async def _find_alike(self, email: str) -> list[UP_BEANIE]:
+        documents = _documents(self.user_model)
+        users = documents.find({"email": email}, collation=documents.Settings.email_collation)
+        return cast("list[UP_BEANIE]", await users.to_list())
+
+    def _require_oauth_account_model(self) -> type[BaseOAuthAccount]:
+        if self.oauth_account_model is None:
+            raise NotImplementedError("OAuth accounts need a model: BeanieUserDatabase(User, OAuthAccount).")
+        return self.oauth_account_model
+
+
+class BeanieAccessTokenDatabase(AccessTokenDatabase[AP_BEANIE], Generic[AP_BEANIE]):
+    """Access tokens in a collection, for ``DatabaseStrategy``."""
+
+    def __init__(self, access_token_model: type[AP_BEANIE]) -> None:
+        self.access_token_model = access_token_model
+
+    async def get_by_token(self, token: str, max_age: datetime | None = None) -> AP_BEANIE | None:
+        where: dict[str, Any] = {"token": token}
+        if max_age is not None:
+            where["created_at"] = Condition(">=", max_age)
+        return await self._store.get(where)
+
+    async def create(self, create_dict: dict[str, Any]) -> AP_BEANIE:
+        return await self._store.create(create_dict)
+
+    async def update(self, access_token: AP_BEANIE, update_dict: dict[str, Any]) -> AP_BEANIE:
+        """As MongoDB returns times, ``created_at`` is naive UTC afterwards, without microseconds.
+
+        :raises DocumentNotFound: the token was deleted meanwhile.
+        """
+        await _update(access_token, update_dict)
+        return access_token
+
+    async def delete(self, access_token: AP_BEANIE) -> None:
+        await cast("Document", access_token).delete()
+
+    async def delete_by_token(self, token: str) -> int:
+        """Without reading the document first, and tell whether there was one."""
+        return await self._store.delete_where({"token": token})
+
+    async def delete_created_before(self, moment: datetime) -> int:
+        """Clear the collection of expired tokens, and tell how many those were."""
+        return await self._store.delete_where({"created_at": Condition("<", moment)})
+
+    @property
+    def _store(self) -> "BeanieStore[AP_BEANIE]":
+        return BeanieStore(self.access_token_model)
+
+
+# Comparisons never hold for a field without a value, as in SQL.
+_OPERATORS = {"<": "$lt", "<=": "$lte", ">": "$gt", ">=": "$gte", "in": "$in"}
+
+
+class BeanieStore(Generic[M]):
+    """See :class:`~fastapi_users.db.store.Store`. Names are those of the fields, values are stored as Beanie does."""
+
+    def __init__(self, model: type[M]) -> None:
+        self._model = _documents(model)
+
+    async def get(self, where: Where) -> M | None:
+        return cast("M | None", await self._model.find_one(self._filter(where)))
+
+    async def list(self, where: Where, *, order_by: str | None = None, limit: int | None = None) -> list[M]:
+        documents = self._model.find(self._filter(where), limit=limit)
+        if order_by is not None:
+            direction = -1 if order_by.startswith("-") else 1
+            documents = documents.sort((self._key(order_by.removeprefix("-")), direction))
+        return cast("list[M]", await documents.to_list())
+
+    async def create(self, values: Mapping[str, Any]) -> M:
+        return cast("M", await self._model(**values).create())
+
+    async def update_where(self, where: Where, values: Mapping[str, Any]) -> int:
+        changes: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            operator, operand = ("$inc", value.by) if isinstance(value, Increment) else ("$set", value)
+            changes.setdefault(operator, {})[self._key(name)] = operand
+        result = await self._model.find(self._filter(where)).update_many(changes)
+        return cast("int", result.matched_count)
+
+    async def delete_where(self, where: Where) -> int:
+        result = await self._model.find(self._filter(where)).delete()
+        return cast("int", result.deleted_count)
+
+    def _filter(self, where: Where) -> dict[str, Any]:
+        return {self._key(name): self._condition(value) for name, value in where.items()}
+
+    def _condition(self, value: Any) -> dict[str, Any]:
+        if not isinstance(value, Condition):
+            return {"$eq": value}  # named, so that a value that came from outside is never read as an operator
+        if value.operator == "!=":
+            return {"$nin": [value.operand, None]}
+        return {_OPERATORS[value.operator]: value.operand}
+
+    def _key(self, name: str) -> str:
+        """:raises KeyError: there is no such field. MongoDB would take it for one that is null everywhere."""
+        return self._model.model_fields[name].alias or name
+
+
+def _documents(model: type[Any]) -> Any:
+    """The class of documents that a type variable stands for: its methods are Beanie's."""
+    return model
+
+
+def _folded(email: str) -> str:
+    # Not casefold(), which makes one address of straße@ and strasse@.
+    return unicodedata.normalize("NFC", email).lower()
+
+
+async def _update(document: Any, update_dict: Mapping[str, Any]) -> None:
+    for name, value in update_dict.items():
+        setattr(document, name, value)
+    if update_dict:
+        await _save(document, _keys(type(document), update_dict), {})
+
+
+async def _save(document: Any, keys: set[str], changes: dict[str, dict[str, Any]], **options: Any) -> None:
+    """What ``document.save()`` does, with its events, but writing these fields only, and those that the events set.
+
+    :param changes: to be made besides.
+    :raises DocumentNotFound: it was deleted meanwhile. ``save()`` would bring it back.
+    """
+    before = _stored(document, document)
+    await document.validate_self()
+    await ActionRegistry.run_actions(document, Save, ActionDirections.BEFORE, exclude=[])
+    after = _stored(document, document)
+    keys = keys | {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    _add_changes(changes, after, keys)
+    try:
+        await document.update(changes, **options)
+    except AttributeError as error:  # Beanie reads the answer, and does not look whether there is one
+        if await type(document).find({"_id": document.id}).count():
+            raise
+        raise DocumentNotFound(f"{type(document).__name__} {document.id} is not in the database.") from error
+    await ActionRegistry.run_actions(document, Save, ActionDirections.AFTER, exclude=[])
+
+
+def _stored(model: BaseModel, document: Any) -> dict[str, Any]:
+    """The model as it stands in the database, by the settings of the document that it is or is embedded in."""
+    settings = document.get_settings()
+    encoder = Encoder(to_db=True, keep_nulls=settings.keep_nulls, custom_encoders=settings.bson_encoders)
+    return cast("dict[str, Any]", encoder.encode(model))
+
+
+def _add_changes(
+    changes: dict[str, dict[str, Any]], stored: Mapping[str, Any], keys: Iterable[str], *, path: str = ""
+) -> None:
+    for key in keys:
+        # What is not stored is None, in a document that keeps no nulls.
+        operator, value = ("$set", stored[key]) if key in stored else ("$unset", "")
+        changes.setdefault(operator, {})[path + key] = value
+
+
+def _keys(model: type[BaseModel], names: Iterable[str]) -> set[str]:
+    """What the fields are called in the database: ``_id`` for ``id``."""
+    fields = model.model_fields
+    return {(fields[name].alias if name in fields else None) or name for name in names}
