@@ -45,7 +45,8 @@ def create_app(settings: Settings) -> FastAPI:
     def get_database_strategy(
         session: AsyncSession = Depends(get_session),
     ) -> DatabaseStrategy[User, uuid.UUID, AccessToken]:
-        return DatabaseStrategy(SQLAlchemyAccessTokenDatabase(session, AccessToken), lifetime_seconds=WEEK)
+        database = SQLAlchemyAccessTokenDatabase(session, AccessToken)
+        return DatabaseStrategy(database, lifetime_seconds=WEEK, hash_tokens=True)
 
     # For programs: a token in a header, good for an hour, whatever happens.
     bearer = AuthenticationBackend[User, uuid.UUID]("jwt", BearerTransport("auth/jwt/login"), get_jwt_strategy)

@@ -8,13 +8,15 @@ from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
 from fastapi_users.db import SQLAlchemyBaseUserTableUUID
+from fastapi_users.db.sqlalchemy import SQLAlchemyUniqueEmailMixin
 from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyBaseAccessTokenTableUUID
 
 
 class Base(DeclarativeBase): ...
 
 
-class User(SQLAlchemyBaseUserTableUUID, Base): ...
+class User(SQLAlchemyUniqueEmailMixin, SQLAlchemyBaseUserTableUUID, Base):
+    """The mixin makes the database refuse an address that another user has in another letter case."""
 
 
 class AccessToken(SQLAlchemyBaseAccessTokenTableUUID, Base):
