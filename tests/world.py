@@ -249,10 +249,12 @@ class World:
     async def on(cls, url: str | URL, *, plain: bool = False, **options: Any) -> AsyncIterator["World"]:
         """``plain``: the application uses sessions that are not async."""
         url = make_url(url)
-        plain_engine = create_engine(url) if plain else None
+        # A slow machine lets the writers of a SQLite file wait longer than the usual five seconds.
+        patience: dict[str, Any] = {"timeout": 300} if url.get_backend_name() == "sqlite" else {}
+        plain_engine = create_engine(url, connect_args=patience) if plain else None
         if url.drivername == "sqlite+pysqlite":
             url = url.set(drivername="sqlite+aiosqlite")
-        engine = create_async_engine(url)
+        engine = create_async_engine(url, connect_args=patience)
         world = cls(engine, plain_engine=plain_engine, **options)
         metadata = options.get("user_table", User).metadata
         async with engine.begin() as connection:
