@@ -32,4 +32,7 @@ def decode_jwt(
     algorithms: list[str] = [JWT_ALGORITHM],  # noqa: B006 -- upstream's default, compared by the contract; never mutated
 ) -> dict[str, Any]:
     """The claims of a token that shares an audience with ours; PyJWT's ``PyJWTError`` for every other token."""
-    return jwt.decode(encoded_jwt, _get_secret_value(secret), audience=audience, algorithms=algorithms)
+    try:
+        return jwt.decode(encoded_jwt, _get_secret_value(secret), audience=audience, algorithms=algorithms)
+    except RecursionError as error:  # a header or payload of nothing but brackets
+        raise jwt.DecodeError("Nested too deeply") from error

@@ -1,7 +1,7 @@
 import uuid
 import warnings
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, Generic, cast
 
 import jwt
@@ -115,7 +115,9 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         user_dict = _without_null_flags(user_dict)
         user_dict["hashed_password"] = await self._hash(password)
 
-        created_user = await self._write_email(user_dict["email"], lambda: self.user_db.create(user_dict))
+        created_user = await self._write_email(
+            user_dict.get("email"), lambda: self.user_db.create(user_dict), user_dict
+        )
         await self.on_after_register(created_user, request)
         return created_user
 
@@ -161,7 +163,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             return await self._add_oauth_account(await self.user_db.create(user_dict), account)
 
         try:
-            user = await self._write_email(account_email, create_with_account)
+            user = await self._write_email(account_email, create_with_account, user_dict)
         except exceptions.UserAlreadyExists:
             user = await _or_none(self.get_by_oauth_account, oauth_name, account_id)
             if user is None:
@@ -295,7 +297,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         """
         user = await _or_none(self.get_by_email, credentials.username)
         if user is None:
-            await self._hash(credentials.password)
+            with suppress(exceptions.InvalidPasswordException):
+                await self._hash(credentials.password)
             return None
         is_right, upgraded_hash = await self._verify_and_update(credentials.password, user.hashed_password)
         if not is_right:
@@ -367,19 +370,24 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                 validated[field] = value
         if validated.get("email", user.email) == user.email:
             return await self.user_db.update(user, validated)
-        return await self._write_email(validated["email"], lambda: self.user_db.update(user, validated), user)
+        return await self._write_email(
+            validated["email"], lambda: self.user_db.update(user, validated), validated, owner_id=user.id
+        )
 
     async def _write_email(
         self,
-        email: str,
+        email: str | None,
         write: Callable[[], Awaitable[models.UP]],
-        owner: models.UP | None = None,
+        written: dict[str, Any],
+        *,
+        owner_id: models.ID | None = None,
     ) -> models.UP:
         """Write an address that was free a moment ago, all of it or nothing.
 
         :raises UserAlreadyExists: it is not free any more. What else the database refuses comes through.
         """
-        owner_id = None if owner is None else owner.id
+        if email is None:  # a schema of the application may do without
+            return await write()
         user_db: Any = self.user_db
         has_transactions = isinstance(user_db, BaseUserDatabase)  # and is not just an object with the eight methods
         try:
@@ -389,7 +397,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         except Exception as error:
             # The adapter's exceptions are its own: whether this one means a lost race shows a second look.
             winner = await self.user_db.get_by_email(email)
-            if winner is None or winner.id == owner_id:
+            # A hash is salted: who has ours is the very user that was written before the error came.
+            if winner is None or winner.id == owner_id or winner.hashed_password == written.get("hashed_password"):
                 raise
             raise exceptions.UserAlreadyExists from error
         raise exceptions.UserAlreadyExists
@@ -406,7 +415,11 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         return cast("models.UP", user)
 
     async def _hash(self, password: str) -> str:
-        return await run_in_hashing_pool(self.password_helper.hash, password)
+        """:raises InvalidPasswordException: the hasher does not take it, because it is too long for example."""
+        try:
+            return await run_in_hashing_pool(self.password_helper.hash, password)
+        except ValueError as error:
+            raise exceptions.InvalidPasswordException("The password cannot be hashed.") from error
 
     async def _verify_and_update(self, plain_password: str, hashed_password: str) -> tuple[bool, str | None]:
         return await run_in_hashing_pool(self.password_helper.verify_and_update, plain_password, hashed_password)

@@ -212,8 +212,8 @@ def _holds(found: Any, wanted: Any) -> bool:
         return bool(eq(found, wanted))
     if wanted.operator == "in":
         return found in wanted.operand
-    if found is None and wanted.operator != "!=":
-        return False  # as in SQL, null is neither less nor more than anything
+    if found is None:
+        return False  # as in SQL, null is neither less nor more than anything, nor different
     return _OPERATORS[wanted.operator](found, wanted.operand)
 
 
@@ -501,6 +501,7 @@ class StoreSuite:
 
         assert await self.names(store, {"moment": less_than(moment + timedelta(days=1))}) == ["then"]
         assert await self.names(store, {"moment": other_than(None)}) == ["then"]
+        assert await self.names(store, {"moment": other_than(moment + timedelta(days=1))}) == ["then"]
         assert await self.names(store, {"moment": None}) == ["never"]
 
     async def test_lists_are_ordered_and_limited(self, store: Any) -> None:

@@ -1,4 +1,5 @@
 from typing import Any
+from unittest.mock import MagicMock
 
 import jwt
 import pytest
@@ -52,6 +53,14 @@ def test_without_a_lifetime_a_token_never_expires(lifetime_seconds: int | None) 
 def test_a_token_that_is_not_ours_is_refused(token: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         decode_jwt(token, SECRET, ["here"])
+
+
+def test_a_token_of_nothing_but_brackets_is_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Old versions of PyJWT let the RecursionError of their JSON reader through."""
+    monkeypatch.setattr("jwt.decode", MagicMock(side_effect=RecursionError))
+
+    with pytest.raises(jwt.DecodeError):
+        decode_jwt("x", SECRET, ["here"])
 
 
 @given(st.text() | st.from_regex(r"[\w-]*\.[\w-]*\.[\w-]*", fullmatch=True))

@@ -385,6 +385,31 @@ async def test_an_address_that_was_taken_meanwhile_is_refused(harness: Harness) 
     assert harness.called == []
 
 
+async def test_an_error_after_the_user_was_written_is_no_lost_race(harness: Harness) -> None:
+    written = User("ann@example.org", "h")
+
+    async def write_and_fail(create_dict: dict[str, Any]) -> User:
+        written.hashed_password = create_dict["hashed_password"]
+        harness.database.users[written.id] = written
+        raise ConnectionError
+
+    harness.database.create = write_and_fail  # type: ignore[method-assign]  # an adapter that commits and then fails
+
+    with pytest.raises(ConnectionError):
+        await harness.manager.create(schemas.BaseUserCreate(email="ann@example.org", password="hunter2"))
+
+
+async def test_an_application_may_do_without_addresses(harness: Harness) -> None:
+    class Create(schemas.BaseUserCreate):
+        email: str | None = None  # type: ignore[assignment]  # as the application wants it
+
+    user = User("", "h")
+    harness.database.get_by_email = AsyncMock(return_value=None)  # type: ignore[method-assign]  # a mock
+    harness.database.create = AsyncMock(return_value=user)  # type: ignore[method-assign]  # a mock
+
+    assert await harness.manager.create(Create(password="hunter2")) is user
+
+
 async def test_an_error_that_is_no_lost_race_comes_through(harness: Harness) -> None:
     user = await harness.user()
     harness.database.create = AsyncMock(side_effect=ConnectionError)  # type: ignore[method-assign]  # a mock

@@ -209,6 +209,15 @@ class BeanieAccessTokenDatabase(AccessTokenDatabase[AP_BEANIE], Generic[AP_BEANI
 
     async def delete_by_token(self, token: str) -> int:
         """Without reading the document first, and tell whether there was one."""
+        if any(
+            getattr(getattr(self, name), "__func__", None) is not getattr(BeanieAccessTokenDatabase, name)
+            for name in ("get_by_token", "delete")
+        ):  # the application has ways of its own
+            access_token = await self.get_by_token(token)
+            if access_token is None:
+                return 0
+            await self.delete(access_token)
+            return 1
         return await self._store.delete_where({"token": token})
 
     async def delete_created_before(self, moment: datetime) -> int:

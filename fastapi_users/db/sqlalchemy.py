@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from functools import partial
 from operator import eq, ge, gt, le, lt, ne
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
@@ -115,6 +116,9 @@ def now_utc() -> datetime:
 # SQLAlchemy has to.
 
 
+_EMAIL_LENGTH = 320
+
+
 class SQLAlchemyBaseUserTable(Generic[ID]):
     """Mix it into a declarative class of yours and add the primary key ``id``."""
 
@@ -128,7 +132,7 @@ class SQLAlchemyBaseUserTable(Generic[ID]):
         is_superuser: bool
         is_verified: bool
     else:
-        email: Mapped[str] = mapped_column(String(length=320), unique=True, index=True, nullable=False)
+        email: Mapped[str] = mapped_column(String(length=_EMAIL_LENGTH), unique=True, index=True, nullable=False)
         hashed_password: Mapped[str] = mapped_column(String(length=1024), nullable=False)
         is_active: Mapped[bool] = mapped_column(Boolean, default=True, nullable=False)
         is_superuser: Mapped[bool] = mapped_column(Boolean, default=False, nullable=False)
@@ -268,8 +272,9 @@ class _SessionCalls:
     """One face for async sessions and plain ones, which run in worker threads."""
 
     def __init__(self, session: "AsyncSession | Session | scoped_session[Session]") -> None:
-        self.session: Any = session
-        self.is_sync = isinstance(session, Session | scoped_session)
+        # The session of this thread, and not the registry, which would give the worker threads others.
+        self.session: Any = session() if isinstance(session, scoped_session) else session
+        self.is_sync = isinstance(self.session, Session)
 
     async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         bound = getattr(self.session, method)
@@ -289,17 +294,25 @@ class _SessionCalls:
     async def save(self) -> None:
         """Commit, or, inside ``transaction()``, flush. What the database refuses is rolled back before it is raised."""
         try:
-            await self.call("flush" if self.session.info.get(_IN_TRANSACTION) else "commit")
+            await self.call("flush" if self.open_transaction else "commit")
         except BaseException:
             await self.rollback()
             raise
 
     async def rollback(self) -> None:
+        if self.open_transaction is not None:
+            self.open_transaction.has_failed = True
         with anyio.CancelScope(shield=True):
             await self.call("rollback")
 
+    @property
+    def open_transaction(self) -> "_OpenTransaction | None":
+        return cast("_OpenTransaction | None", self.session.info.get(_OpenTransaction))
+
     async def complete(self, row: Any, *, is_new: bool = False) -> None:
         """Load what reading the row would otherwise load one by one, which an async session cannot do."""
+        if self.open_transaction is not None:
+            self.open_transaction.rows.append(row)
         state: Any = inspect(row)
         if state.expired_attributes:
             await self.call("refresh", row)
@@ -323,29 +336,40 @@ class _SessionCalls:
         except SQLAlchemyError:  # it is not in the database, or that is gone: the error that led here says more
             return
 
-    @property
-    def has_changes(self) -> bool:
-        session = self.session
-        return bool(session.new or session.deleted or any(session.is_modified(row) for row in session.dirty))
-
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
-        info = self.session.info
-        if info.get(_IN_TRANSACTION):
+        if self.open_transaction is not None:
             yield
             return
-        info[_IN_TRANSACTION] = True
+        transaction = self.session.info[_OpenTransaction] = _OpenTransaction()
         try:
             yield
+            transaction.refuse_if_failed()
             await self.call("commit")
         except BaseException:
             await self.rollback()
+            for row in transaction.rows:
+                await self.restore(row)
             raise
         finally:
-            del info[_IN_TRANSACTION]
+            del self.session.info[_OpenTransaction]
+        for row in transaction.rows:
+            if inspect(row).expired_attributes:  # by a session made with expire_on_commit=True
+                await self.restore(row)
 
 
-_IN_TRANSACTION = "fastapi_users.in_transaction"
+class _OpenTransaction:
+    """Kept in ``session.info``, which all adapters on a session share."""
+
+    def __init__(self) -> None:
+        self.rows: list[Any] = []
+        self.has_failed = False
+
+    def refuse_if_failed(self) -> None:
+        if self.has_failed:
+            raise RuntimeError("A write inside the transaction failed, and took those before it along.")
+
+
 _EAGER = ("joined", "selectin", "subquery", "immediate", False)
 
 
@@ -398,11 +422,11 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         Of several rows that differ in letter case only, which old data may hold, it is always the same one:
         ``find_duplicate_emails`` lists them.
         """
-        if "\0" in email:
-            return None  # PostgreSQL refuses to compare
+        if not email or "\0" in email:
+            return None  # nobody's; PostgreSQL refuses to compare NUL
         column, users = _column(self.user_table, "email"), select(self.user_table)
         dialect = self._dialect
-        if dialect in _MYSQL:
+        if dialect in _MYSQL and await self._ignores_letter_case():
             user = await self._get_user(users.where(column == email))
             # The usual collations ignore accents as well: a match, but another mailbox.
             return user if user is not None and _is_same_address(user.email, email) else None
@@ -435,7 +459,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         return user
 
     async def update(self, user: UP, update_dict: dict[str, Any]) -> UP:
-        """An update that changes nothing writes nothing."""
+        """An update that changes nothing writes nothing; what else waits in the session is committed all the same."""
         for name, value in update_dict.items():
             setattr(user, name, value)
         self.session.add(user)
@@ -445,7 +469,9 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     async def delete(self, user: UP) -> None:
         """The OAuth accounts go as well, also where their relationship has no cascade."""
         for relationship in cast("Any", inspect(type(user))).relationships:
-            if relationship.mapper.class_ is self.oauth_account_table and relationship.key in inspect(user).dict:
+            if issubclass(relationship.mapper.class_, SQLAlchemyBaseOAuthAccountTable):
+                if relationship.key not in cast("Any", inspect(user)).dict:
+                    await self._calls.call("refresh", user, [relationship.key])
                 for account in list(getattr(user, relationship.key)):
                     await self._calls.call("delete", account)
         await self._calls.call("delete", user)
@@ -471,18 +497,18 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         dialect = self._dialect
         if dialect == "sqlite" and not (self._has_unique_lower_email and email.isascii()):
             # A write that changes nothing makes this connection the one that writes, until the transaction ends.
-            no_change = update(self.user_table).where(false()).values(email=email)
-            await self._calls.execute(no_change, Result.close, synchronize_session=False)
+            no_change = update(self._email_table).where(false()).values(email=email)
+            await self._calls.execute(no_change, Result.close)
         elif dialect == "postgresql" and not self._has_unique_lower_email:
             lock = func.pg_advisory_xact_lock(func.hashtextextended(_folded(email), 0))
             await self._calls.execute(select(lock), Result.close)
-        elif dialect in _MYSQL:
+        elif dialect in _MYSQL and await self._ignores_letter_case():
             # The unique index does it. It ignores accents too, so that for it an address may be taken by another one.
             alike = select(self.user_table).where(_column(self.user_table, "email") == email)
             owner = await self._get_user(alike)
             return owner is None or owner.id == owner_id
-        else:
-            return True  # the unique index does it
+        elif dialect not in _MYSQL:
+            return True  # the unique index does what it can
         owner = await self.get_by_email(email)
         return owner is None or owner.id == owner_id
 
@@ -499,16 +525,33 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
     async def _save_changes_of(self, user: Any) -> None:
         calls = self._calls
-        if calls.has_changes:
-            try:
-                await calls.save()
-            except Exception:
+        try:
+            await calls.save()
+        except Exception:
+            if calls.open_transaction is None:
                 await calls.restore(user)
-                raise
+            else:
+                calls.open_transaction.rows.append(user)
+            raise
         await calls.complete(user)
+
+    async def _ignores_letter_case(self) -> bool:
+        """Whether the collation of the column does, on MariaDB and MySQL; the answer is kept for the engine."""
+        bind: Any = self.session.get_bind(self.user_table)
+        known = _IGNORES_LETTER_CASE.setdefault(bind.engine, {})
+        name = self._email_table.fullname
+        if name not in known:
+            statement = select(func.collation(_column(self.user_table, "email"))).limit(1)
+            collation = await self._calls.execute(statement, Result.scalar)
+            if collation is None:
+                return True  # the table is empty
+            known[name] = collation.endswith("_ci")
+        return known[name]
 
     async def _spellings_beyond_ascii(self, email: str) -> list[str]:
         """SQLite knows the letter case of ASCII only, so that the others are compared here."""
+        if len(email) > _EMAIL_LENGTH:
+            return []  # no row has it, and as a pattern it is too complex
         pattern = "".join(f"\\{char}" if char in "%_\\" else char if char.isascii() else "_" for char in email)
         column = _column(self.user_table, "email")
         candidates = await self._calls.execute(
@@ -518,7 +561,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
     def _fits_the_id_column(self, id: int) -> bool:
         column_type = _column(self.user_table, "id").type
-        bits = 16 if isinstance(column_type, SmallInteger) else 64 if isinstance(column_type, BigInteger) else 32
+        bits = {Integer: 32, SmallInteger: 16}.get(type(column_type), 64)
         limit: int = 2 ** (bits - 1)
         return -limit <= id < limit
 
@@ -529,8 +572,13 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
     @property
     def _has_unique_lower_email(self) -> bool:
-        index = _lower_email_index(cast("Any", self.user_table).__table__)
+        index = _lower_email_index(self._email_table)
         return index is not None and index.unique
+
+    @property
+    def _email_table(self) -> Table:
+        """That of the base class where the user table is one of joined inheritance."""
+        return cast("Table", cast("Any", inspect(self.user_table)).columns["email"].table)
 
     def _require_oauth_account_table(self) -> type[SQLAlchemyBaseOAuthAccountTable[Any]]:
         if self.oauth_account_table is None:
@@ -541,6 +589,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
 
 _MYSQL = ("mysql", "mariadb")
+_IGNORES_LETTER_CASE: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
 
 
 class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
@@ -585,7 +634,10 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
 
     async def delete_by_token(self, token: str) -> int:
         """Without reading the row first, and tell whether there was one."""
-        if type(self).delete is not SQLAlchemyAccessTokenDatabase.delete:  # a subclass has its own way to delete
+        if any(
+            getattr(getattr(self, name), "__func__", None) is not getattr(SQLAlchemyAccessTokenDatabase, name)
+            for name in ("get_by_token", "delete")
+        ):  # the application has ways of its own
             access_token = await self.get_by_token(token)
             if access_token is None:
                 return 0

@@ -126,12 +126,12 @@ _MASK = "**********"
 _MAX_DEPTH = 10
 
 
-def presentable_error(error: Mapping[str, Any]) -> dict[str, Any]:
+def presentable_error(error: Any) -> Any:
     """An item of a 422 answer, whose ``input`` is masked where it may hold a secret: of such a field, or a raw body."""
-    presented: dict[str, Any] = presentable(error)
-    location = error["loc"]
+    presented = presentable(error)
+    location = error.get("loc", ()) if isinstance(error, Mapping) else ()
     is_raw_body = len(location) == 1 and not isinstance(error.get("input"), Mapping)
-    if "input" in error and (is_raw_body or any(_is_secret(part) for part in location)):
+    if "input" in presented and (is_raw_body or any(_is_secret(part) for part in location)):
         presented["input"] = _MASK
     return presented
 

@@ -56,14 +56,12 @@ _CALLBACK: dict[type[Exception], tuple[ErrorCode, str]] = {
     EmailNotAvailable: (ErrorCode.OAUTH_NOT_AVAILABLE_EMAIL, "The provider does not tell the user's e-mail."),
 }
 _LEGACY_EXAMPLES = {"INVALID_STATE_TOKEN": "Not sent: see the other codes."}
-LOGIN_CALLBACK = Refusals(
-    {
-        **_CALLBACK,
-        UserAlreadyExists: (ErrorCode.OAUTH_USER_ALREADY_EXISTS, "A local user has this e-mail already."),
-        BadCredentials: (ErrorCode.LOGIN_BAD_CREDENTIALS, "The user is inactive."),
-    },
-    legacy_examples=_LEGACY_EXAMPLES,
-)
+_LOGIN: dict[type[Exception], tuple[ErrorCode, str]] = {
+    UserAlreadyExists: (ErrorCode.OAUTH_USER_ALREADY_EXISTS, "A local user has this e-mail already."),
+    BadCredentials: (ErrorCode.LOGIN_BAD_CREDENTIALS, "The user is inactive."),
+}
+LOGIN = Refusals(_LOGIN)
+LOGIN_CALLBACK = Refusals({**_CALLBACK, **_LOGIN}, legacy_examples=_LEGACY_EXAMPLES)
 ASSOCIATE_CALLBACK = Refusals(_CALLBACK, legacy_examples=_LEGACY_EXAMPLES)
 
 
@@ -258,8 +256,10 @@ def get_oauth_router(
         token, state = token_and_state
         with LOGIN_CALLBACK:
             flow.check_state(request, state)
+            account = await flow.get_account(token)
+        with LOGIN:  # not the table above: exceptions of the application's hooks are no refusals of a state
             user = await user_manager.oauth_callback(
-                *await flow.get_account(token),
+                *account,
                 request,
                 associate_by_email=associate_by_email,
                 is_verified_by_default=is_verified_by_default,
@@ -338,7 +338,8 @@ def get_oauth_associate_router(
         with ASSOCIATE_CALLBACK:
             if flow.check_state(request, state).get("sub") != str(user.id):
                 raise HTTPException(status.HTTP_400_BAD_REQUEST)
-            user = await user_manager.oauth_associate_callback(user, *await flow.get_account(token), request)
+            account = await flow.get_account(token)
+        user = await user_manager.oauth_associate_callback(user, *account, request)
         return user_schema.model_validate(user)
 
     return router

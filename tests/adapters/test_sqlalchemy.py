@@ -148,6 +148,17 @@ async def test_an_address_that_only_the_database_takes_for_another_is_no_500(wor
     assert await register_many(world, ["j\u00fcrgen@example.org"], 1) == expected
 
 
+async def test_a_collation_that_tells_letter_case_apart_changes_nothing(tmp_path: Path) -> None:
+    async with database("mariadb, aiomysql", tmp_path) as url, World.on(url) as world:
+        async with world.engine.begin() as connection:
+            await connection.execute(text("ALTER TABLE user MODIFY email VARCHAR(320) COLLATE utf8mb4_bin NOT NULL"))
+
+        assert await register_many(world, ["ann@example.org"], 1) == [201]
+        assert await register_many(world, ["Ann@example.org"], 1) == [400]
+        assert await world.log_in("ANN@example.org")
+        assert await register_many(world, ["\u00e1nn@example.org"], 1) == [201]
+
+
 async def test_of_many_changes_to_one_address_one_succeeds(world: World) -> None:
     headers = []
     for index in range(6):

@@ -162,6 +162,19 @@ class TestAccessTokens(AccessTokenDatabaseSuite):
     def user_id(self) -> PydanticObjectId:
         return PydanticObjectId()
 
+    async def test_a_subclass_keeps_its_own_way_to_delete(self, database: Any, user_id: PydanticObjectId) -> None:
+        deleted: list[str] = []
+
+        class Archive(BeanieAccessTokenDatabase[AccessToken]):
+            async def delete(self, access_token: AccessToken) -> None:
+                deleted.append(access_token.token)
+
+        tokens = Archive(AccessToken)
+        await tokens.create({"token": "T", "user_id": user_id})
+
+        assert [await tokens.delete_by_token("T"), await tokens.delete_by_token("U")] == [1, 0]
+        assert deleted == ["T"]
+
     async def test_times_are_read_as_mongodb_keeps_them(
         self, access_tokens: BeanieAccessTokenDatabase[AccessToken], user_id: PydanticObjectId
     ) -> None:

@@ -5,11 +5,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import ForeignKey, Index, Select, create_mock_engine, func, inspect, select, text
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Index,
+    Select,
+    TypeDecorator,
+    create_engine,
+    create_mock_engine,
+    func,
+    inspect,
+    select,
+    text,
+)
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, lazyload, mapped_column, relationship
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    declared_attr,
+    lazyload,
+    mapped_column,
+    relationship,
+    scoped_session,
+    sessionmaker,
+)
 from sqlalchemy.orm.exc import StaleDataError
 
 from fastapi_users.db.sqlalchemy import (
@@ -17,12 +38,13 @@ from fastapi_users.db.sqlalchemy import (
     SQLAlchemyAccessTokenDatabase,
     SQLAlchemyBaseAccessTokenTable,
     SQLAlchemyBaseAccessTokenTableUUID,
+    SQLAlchemyBaseUserTable,
     SQLAlchemyBaseUserTableUUID,
     SQLAlchemyUserDatabase,
     TIMESTAMPAware,
     now_utc,
 )
-from tests.world import AccessToken, OAuthAccount, RecommendedUser, User, World
+from tests.world import PASSWORD, AccessToken, OAuthAccount, RecommendedUser, User, World
 
 ACCOUNT = {
     "oauth_name": "provider",
@@ -324,3 +346,112 @@ async def test_rows_of_the_application_are_not_deleted_with_a_user(tmp_path: Pat
             await authors.delete(author)
         assert (await session.execute(select(func.count(Post.id)))).scalar_one() == 1
     await engine.dispose()
+
+
+async def test_a_session_that_expires_on_commit_serves_every_route(world: World) -> None:
+    world.session_maker = async_sessionmaker(world.engine)
+
+    registered = await world.client.post("/auth/register", json={"email": "ann@example.org", "password": PASSWORD})
+    assert registered.status_code == 201
+    headers = await world.log_in()
+    changed = await world.client.patch("/users/me", json={"email": "new@example.org"}, headers=headers)
+    assert (changed.status_code, changed.json()["email"]) == (200, "new@example.org")
+
+
+async def test_a_user_stays_readable_when_a_transaction_fails(users: Users) -> None:
+    user = await users.create({"email": "ann@example.org", "hashed_password": "h"})
+    await users.create({"email": "bob@example.org", "hashed_password": "h"})
+
+    with pytest.raises(IntegrityError):
+        async with users.transaction():
+            await users.update(user, {"email": "bob@example.org"})
+
+    assert (user.email, user.oauth_accounts) == ("ann@example.org", [])
+
+
+async def test_a_write_that_failed_inside_a_transaction_fails_the_transaction(users: Users) -> None:
+    async def go_on_after_an_error() -> None:
+        async with users.transaction():
+            await users.create({"email": "ann@example.org", "hashed_password": "h"})
+            with pytest.raises(IntegrityError):
+                await users.create({"email": "ann@example.org", "hashed_password": "h"})
+
+    with pytest.raises(RuntimeError, match="took those before it along"):
+        await go_on_after_an_error()
+
+    assert await users.get_by_email("ann@example.org") is None
+
+
+async def test_what_waits_in_the_session_is_committed_with_an_update(users: Users, world: World) -> None:
+    user = await users.create({"email": "ann@example.org", "hashed_password": "h"})
+    user.nickname = "Ann"
+    await users.session.flush()
+
+    await users.update(user, {})
+
+    reloaded = await world.reload(user)
+    assert reloaded is not None
+    assert reloaded.nickname == "Ann"
+
+
+async def test_a_registry_of_plain_sessions_works(world: World) -> None:
+    engine = create_engine(world.engine.url.set(drivername="sqlite+pysqlite"))
+    registry = scoped_session(sessionmaker(engine, expire_on_commit=False))
+    users = SQLAlchemyUserDatabase[User, uuid.UUID](registry, User, OAuthAccount)
+
+    user = await users.create({"email": "ann@example.org", "hashed_password": "h"})
+
+    assert await users.get_by_email("ANN@example.org") is user
+    assert await world.reload(user) is not None
+    registry.remove()
+    engine.dispose()
+
+
+async def test_accounts_that_were_not_loaded_go_with_their_user_too(users: Users, world: World) -> None:
+    user = await users.create({"email": "ann@example.org", "hashed_password": "h"})
+    await users.add_oauth_account(user, ACCOUNT)
+    async with world.session_maker() as session:
+        loaded = (await session.execute(select(User).options(lazyload(User.oauth_accounts)))).scalar_one()
+        await SQLAlchemyUserDatabase[User, uuid.UUID](session, User).delete(loaded)
+
+    async with world.session_maker() as session:
+        assert (await session.execute(select(OAuthAccount))).all() == []
+
+
+async def test_tables_of_joined_inheritance_and_ids_of_their_own_types_work(tmp_path: Path) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Snowflake(TypeDecorator[int]):
+        impl = BigInteger
+        cache_ok = True
+
+    class Person(SQLAlchemyBaseUserTable[int], Base):
+        id: Mapped[int] = mapped_column(Snowflake, primary_key=True)
+        kind: Mapped[str] = mapped_column(default="person")
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}  # noqa: RUF012 -- SQLAlchemy's
+
+    class Employee(Person):
+        __tablename__ = "employee"
+        id: Mapped[int] = mapped_column(ForeignKey("user.id"), primary_key=True)
+        desk: Mapped[str] = mapped_column(default="")
+        __mapper_args__ = {"polymorphic_identity": "employee"}  # noqa: RUF012 -- SQLAlchemy's
+
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}")
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        employees = SQLAlchemyUserDatabase[Employee, int](session, Employee)
+        employee = await employees.create({"id": 2**60, "email": "ann@example.org", "hashed_password": "h"})
+        assert await employees.reserve_email("ANN@example.org", None) is False
+        assert await employees.get(2**60) is employee
+        assert employees._fits_the_id_column(2**60)
+    await engine.dispose()
+
+
+async def test_nobody_has_no_address_or_one_that_no_column_holds(users: Users) -> None:
+    await users.create({"email": "ann@example.org", "hashed_password": "h"})
+    nothing: Any = None
+
+    for email in (nothing, "", "\u00e9" * 60_000):
+        assert await users.get_by_email(email) is None

@@ -70,6 +70,11 @@ def test_a_validation_error_repeats_no_secret(error: dict[str, Any], presented: 
     assert presentable_error(error)["input"] == presented
 
 
+def test_errors_that_the_application_made_up_pass() -> None:
+    assert presentable_error({"type": "mine", "msg": "m"}) == {"type": "mine", "msg": "m"}
+    assert presentable_error("mine") == "mine"
+
+
 def test_an_error_without_an_input_stays_without_one() -> None:
     assert presentable_error({"loc": ("body", "password"), "msg": "m"}) == {"loc": ("body", "password"), "msg": "m"}
 

@@ -1,5 +1,6 @@
 import pytest
 
+from fastapi_users.password import PasswordHelper
 from tests.world import PASSWORD, World
 
 
@@ -58,6 +59,21 @@ async def test_a_refused_password_is_answered_with_its_reason_before_the_address
 
     assert answer.status_code == 400
     assert answer.json() == {"detail": {"code": "REGISTER_INVALID_PASSWORD", "reason": "Too short"}}
+
+
+async def test_a_password_that_the_hasher_does_not_take_is_refused_and_tells_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libpass takes 4096 characters: beyond them upstream's answer, a 500 for unknown addresses, told who has an account."""
+    monkeypatch.setattr("tests.world.weak_password_helper", PasswordHelper)
+    password = "x" * 5000
+    await world.insert_user("ann@example.org")
+
+    answer = await world.client.post("/auth/register", json={"email": "bob@example.org", "password": password})
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (400, "REGISTER_INVALID_PASSWORD")
+    for email in ("ann@example.org", "bob@example.org"):
+        answer = await world.client.post("/auth/jwt/login", data={"username": email, "password": password})
+        assert (answer.status_code, answer.json()) == (400, {"detail": "LOGIN_BAD_CREDENTIALS"})
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import hashlib
+import re
 from base64 import urlsafe_b64encode
 from typing import Any, Generic, Protocol
 
@@ -40,6 +41,10 @@ def token_digest(token: str) -> str:
     hash is enough, since nobody guesses 256 random bits (OWASP ASVS 5.0, 11.4).
     """
     return "$" + urlsafe_b64encode(hashlib.sha256(token.encode()).digest()).decode()[:42]
+
+
+def is_digest(stored: str) -> bool:
+    return re.fullmatch(r"\$[\w-]{42}", stored, re.ASCII) is not None
 
 
 def stored_forms(token: str, *, hash_tokens: bool) -> list[str]:

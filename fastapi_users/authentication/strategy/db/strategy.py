@@ -2,7 +2,7 @@ import secrets
 from datetime import datetime, timedelta, timezone
 from typing import Any, Generic
 
-from fastapi_users.authentication.strategy.base import Strategy, get_token_owner, stored_forms, token_digest
+from fastapi_users.authentication.strategy.base import Strategy, get_token_owner, is_digest, stored_forms, token_digest
 from fastapi_users.authentication.strategy.db.adapter import AccessTokenDatabase
 from fastapi_users.authentication.strategy.db.models import AP
 from fastapi_users.manager import BaseUserManager
@@ -32,7 +32,10 @@ class DatabaseStrategy(Strategy[UP, ID], Generic[UP, ID, AP]):
             return None
         for stored in stored_forms(token, hash_tokens=self.hash_tokens):
             access_token = await self.database.get_by_token(stored, self._oldest())
-            if access_token is not None:
+            # Some collations find a digest by a text that only resembles it: a row with one needs the very same.
+            if access_token is not None and (
+                not is_digest(access_token.token) or access_token.token == stored != token
+            ):
                 return await get_token_owner(access_token.user_id, user_manager)
         return None
 

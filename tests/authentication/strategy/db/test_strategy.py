@@ -130,3 +130,22 @@ async def test_an_adapter_with_the_four_methods_only_is_enough(manager: UserMana
     assert database.memory.access_tokens == {}
     with pytest.raises(NotImplementedError, match="delete_created_before"):
         await strategy.cleanup()
+
+
+class Lenient(InMemoryAccessTokenDatabase[AccessToken]):
+    """Compares like some collations, which skip soft hyphens."""
+
+    async def get_by_token(self, token: str, max_age: datetime | None = None) -> AccessToken | None:
+        return await super().get_by_token(token.replace("\u00ad", ""), max_age)
+
+
+async def test_a_stolen_digest_opens_nothing_whatever_the_database_compares(manager: UserManager, user: User) -> None:
+    database = Lenient(AccessToken)
+    token = await Strategy(database, hash_tokens=True).write_token(user)
+    (digest,) = database.access_tokens
+
+    for hash_tokens in (True, False):
+        strategy = Strategy(database, hash_tokens=hash_tokens)
+        for stolen in (digest, f"\u00ad{digest}"):
+            assert await strategy.read_token(stolen, manager) is None
+    assert await Strategy(database, hash_tokens=True).read_token(token, manager) is user
