@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from sqlalchemy import (
@@ -297,6 +298,16 @@ async def test_a_subclass_keeps_its_own_way_to_delete_tokens(session: AsyncSessi
     assert await tokens.delete_by_token("T") == 1
     assert await tokens.delete_by_token("U") == 0
     assert deleted == ["T"]
+
+
+async def test_a_method_replaced_on_the_instance_is_called_too(session: AsyncSession, users: Users) -> None:
+    user = await users.create({"email": "ann@example.org", "hashed_password": "h"})
+    tokens = SQLAlchemyAccessTokenDatabase(session, AccessToken)
+    row = await tokens.create({"token": "T", "user_id": user.id})
+    tokens.delete = AsyncMock()  # type: ignore[method-assign]  # as the tests of applications do
+
+    assert await tokens.delete_by_token("T") == 1
+    tokens.delete.assert_awaited_once_with(row)
 
 
 async def test_tokens_of_a_table_with_more_in_it_are_complete_after_creation(world: World) -> None:

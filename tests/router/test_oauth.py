@@ -2,7 +2,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import jwt
 import pytest
+from fastapi import Request
 from httpx import AsyncClient
 from httpx import Response as Answer
 from httpx_oauth.exceptions import GetIdEmailError
@@ -12,7 +14,7 @@ from sqlalchemy import select, update
 from fastapi_users.jwt import generate_jwt
 from fastapi_users.router.oauth import CSRF_TOKEN_COOKIE_NAME, generate_csrf_token, generate_state_token
 from fastapi_users.testing import frozen_clock
-from tests.world import SECRET, User, World
+from tests.world import SECRET, User, UserManager, World
 
 LOGGED_OUT: dict[str, str] = {}
 
@@ -234,6 +236,18 @@ async def test_a_profile_that_cannot_be_read_is_a_400(world: World, monkeypatch:
     answer = await finish(world.client, "oauth", state=await begin(world.client, "oauth"))
 
     assert (answer.status_code, answer.json()) == (400, {"detail": "OAUTH_PROVIDER_ERROR"})
+
+
+async def test_an_error_of_a_hook_is_not_answered_as_a_refusal_of_the_state(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(self: UserManager, user: User, request: Request | None = None) -> None:
+        raise jwt.DecodeError
+
+    monkeypatch.setattr(UserManager, "on_after_register", fail)
+
+    with pytest.raises(jwt.DecodeError):
+        await finish(world.client, "oauth", state=await begin(world.client, "oauth"))
 
 
 async def test_a_callback_without_a_code_is_a_400(world: World) -> None:
