@@ -54,11 +54,11 @@ $(VENV)/.venv:
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.venv pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[sqlalchemy]" --group demo
+	$(BIN)/python -m pip install --quiet --editable ".[sqlalchemy,mail]" --group demo
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.venv pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[sqlalchemy,beanie,redis,oauth,testing]" --group dev
+	$(BIN)/python -m pip install --quiet --editable ".[sqlalchemy,beanie,redis,oauth,mail,testing]" --group dev
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.venv pyproject.toml

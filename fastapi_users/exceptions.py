@@ -41,6 +41,18 @@ class InvalidResetPasswordToken(FastAPIUsersException):
     """Malformed, forged, expired, or made for a password that is no longer the current one."""
 
 
+class InvalidLoginTicket(FastAPIUsersException):
+    """Forged, expired, used, or of another browser, backend or user: which one of them is never told."""
+
+
+class InvalidOneTimeSecret(FastAPIUsersException):
+    """Unknown, expired, used, or for another purpose or subject: which of them is never told."""
+
+
+class TooManyTries(FastAPIUsersException):
+    """The limit is reached: the secret is not even compared, and a right one refused as well."""
+
+
 class InvalidPasswordException(FastAPIUsersException):
     """Raised by ``validate_password``; ``reason`` reaches the client as it is, so it must be a JSON value."""
 

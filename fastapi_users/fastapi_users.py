@@ -9,6 +9,7 @@ from fastapi_users.jwt import SecretType
 from fastapi_users.manager import UserManagerDependency
 from fastapi_users.router import (
     get_auth_router,
+    get_reauthenticate_router,
     get_register_router,
     get_reset_password_router,
     get_users_router,
@@ -52,6 +53,9 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
         requires_verification: bool = False,
     ) -> APIRouter:
         return get_auth_router(backend, self.get_user_manager, self.authenticator, requires_verification)
+
+    def get_reauthenticate_router(self, backend: AuthenticationBackend[models.UP, models.ID]) -> APIRouter:
+        return get_reauthenticate_router(backend, self.get_user_manager, self.authenticator)
 
     def get_users_router(
         self,

@@ -36,3 +36,5 @@ def decode_jwt(
         return jwt.decode(encoded_jwt, _get_secret_value(secret), audience=audience, algorithms=algorithms)
     except RecursionError as error:  # a header or payload of nothing but brackets
         raise jwt.DecodeError("Nested too deeply") from error
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can spell
+        raise jwt.DecodeError("Not text") from error

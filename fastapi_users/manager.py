@@ -1,18 +1,32 @@
+import hashlib
+import hmac
+import logging
 import uuid
 import warnings
-from collections.abc import Awaitable, Callable
-from contextlib import nullcontext, suppress
-from typing import Any, Generic, cast
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from datetime import datetime, timezone
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
 
 import jwt
 from fastapi import Request, Response
 from fastapi.security import OAuth2PasswordRequestForm
 
-from fastapi_users import exceptions, models, schemas
+from fastapi_users import events, exceptions, models, schemas
 from fastapi_users.db.base import BaseUserDatabase
-from fastapi_users.jwt import SecretType, decode_jwt, generate_jwt
+from fastapi_users.jwt import SecretType, _get_secret_value, decode_jwt, generate_jwt
+from fastapi_users.mail import Mailer, accepted_locales
+from fastapi_users.mail.delivery import send_later
+from fastapi_users.one_time import OneTimeSecrets, Purpose, delete_all, end_all
 from fastapi_users.password import PasswordHelper, PasswordHelperProtocol, run_in_hashing_pool
 from fastapi_users.types import DependencyCallable
+
+if TYPE_CHECKING:
+    from fastapi_users.authentication.login import CredentialCheck, LoginAttempt
+    from fastapi_users.mail import MailTemplates
+
+mail_logger = logging.getLogger("fastapi_users.mail")
 
 RESET_PASSWORD_TOKEN_AUDIENCE = "fastapi-users:reset"
 VERIFY_USER_TOKEN_AUDIENCE = "fastapi-users:verify"
@@ -37,8 +51,19 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     ``oauth_accounts``) of a schema; ``request`` is handed to the hooks, ``None`` where no request started the operation.
     Hooks are awaited before the answer is sent, and what they raise propagates.
 
+    The methods named ``_seam_…`` are the places where features hook in, apart from the hooks of applications. The list
+    is closed. An override awaits ``super()``, and may come in any order with the others.
+
     :cvar reset_password_token_secret: signs the mailed tokens, at least 32 random bytes. The same for
         ``verification_token_secret``; lifetimes are in seconds.
+    :cvar subscribers: who is told of the events.
+    :cvar trusted_proxies: networks whose ``X-Forwarded-For`` says where a request came from: without them the address
+        in events and mails is that of the connection.
+    :cvar mailer: sends the mails of the hooks that the application does not override; ``None`` sends none.
+    :cvar mail_templates: ``None`` means those of the library, without links.
+    :cvar notify_new_login: tell the user of every login by mail.
+    :cvar one_time_secret_model: the table of single-use secrets, which features need that interrupt a login or send codes.
+    :cvar login_ticket_secret: signs the tickets of interrupted logins; ``reset_password_token_secret`` where it is ``None``.
     """
 
     reset_password_token_secret: SecretType
@@ -49,8 +74,22 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     verification_token_lifetime_seconds: int = 3600
     verification_token_audience: str = VERIFY_USER_TOKEN_AUDIENCE
 
+    subscribers: events.Subscribers | None = None
+    trusted_proxies: Sequence[str] = ()
+
+    mailer: Mailer | None = None
+    mail_templates: "MailTemplates | None" = None
+    notify_new_login: bool = False
+
+    one_time_secret_model: type[Any] | None = None
+    login_ticket_secret: SecretType | None = None
+    login_ticket_lifetime_seconds: int = 300
+
     user_db: BaseUserDatabase[models.UP, models.ID]
     password_helper: PasswordHelperProtocol
+
+    _required_settings: ClassVar[tuple[str, ...]] = ()
+    """Of a feature: what an application has to set beside it."""
 
     def __init__(
         self,
@@ -62,6 +101,9 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        _refuse_missing_settings(cls)
+        if isinstance(cls.trusted_proxies, Sequence):  # and not a property
+            events.parse_networks(tuple(cls.trusted_proxies))
         if "user_db_model" in vars(cls):
             warnings.warn(
                 f"{cls.__name__} is written for fastapi-users 9 or before (it sets user_db_model). It works, with UUIDs "
@@ -115,9 +157,12 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         user_dict = _without_null_flags(user_dict)
         user_dict["hashed_password"] = await self._hash(password)
 
-        created_user = await self._write_email(
-            user_dict.get("email"), lambda: self.user_db.create(user_dict), user_dict
-        )
+        async def write() -> models.UP:
+            user = await self.user_db.create(user_dict)
+            await self._seam_event(events.Registered(user_id=user.id, request=self._facts(request), email=user.email))
+            return user
+
+        created_user = await self._write_email(user_dict.get("email"), write, user_dict)
         await self.on_after_register(created_user, request)
         return created_user
 
@@ -151,7 +196,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         if user is not None:
             if not associate_by_email:
                 raise exceptions.UserAlreadyExists
-            return await self._add_oauth_account(user, account)
+            return await self._link(user, account, request)
 
         user_dict = {
             "email": account_email,
@@ -160,7 +205,13 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         }
 
         async def create_with_account() -> models.UP:
-            return await self._add_oauth_account(await self.user_db.create(user_dict), account)
+            user = await self._add_oauth_account(await self.user_db.create(user_dict), account)
+            await self._seam_event(
+                events.Registered(
+                    user_id=user.id, request=self._facts(request), email=user.email, oauth_name=oauth_name
+                )
+            )
+            return user
 
         try:
             user = await self._write_email(account_email, create_with_account, user_dict)
@@ -184,7 +235,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         request: Request | None = None,
     ) -> models.UOAP:
         account = _account_dict(oauth_name, access_token, account_id, account_email, expires_at, refresh_token)
-        updated_user: Any = await self.user_db.add_oauth_account(user, account)
+        updated_user: Any = await self._link(cast("Any", user), account, request)
         await self.on_after_update(updated_user, {}, request)
         return cast("models.UOAP", updated_user)
 
@@ -202,6 +253,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             self.verification_token_secret,
             self.verification_token_lifetime_seconds,
         )
+        await self._seam_event(events.VerificationRequested(user_id=user.id, request=self._facts(request)))
         await self.on_after_request_verify(user, token, request)
 
     async def verify(self, token: str, request: Request | None = None) -> models.UP:
@@ -223,7 +275,11 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         if user.is_verified:
             raise exceptions.UserAlreadyVerified
 
-        verified_user = await self._update(user, {"is_verified": True})
+        async with self._transaction():
+            verified_user = await self._update(user, {"is_verified": True})
+            await self._seam_event(
+                events.Verified(user_id=user.id, request=self._facts(request), email=claims["email"])
+            )
         await self.on_after_verify(verified_user, request)
         return verified_user
 
@@ -240,6 +296,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             self.reset_password_token_secret,
             self.reset_password_token_lifetime_seconds,
         )
+        await self._seam_event(events.PasswordResetRequested(user_id=user.id, request=self._facts(request)))
         await self.on_after_forgot_password(user, token, request)
 
     async def reset_password(self, token: str, password: str, request: Request | None = None) -> models.UP:
@@ -264,8 +321,12 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         if not user.is_active:
             raise exceptions.UserInactive
 
-        updated_user = await self._update(user, {"password": password})
+        async with self._transaction():
+            updated_user = await self._update(user, {"password": password})
+            await self._seam_credentials_changed(updated_user, {"password"}, request)
+            await self._seam_event(events.PasswordChanged(user_id=user.id, request=self._facts(request), is_reset=True))
         await self.on_after_reset_password(user, request)
+        await self.on_after_password_changed(updated_user, request)
         return updated_user
 
     async def update(
@@ -281,13 +342,48 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         :raises InvalidPasswordException: ``validate_password`` refuses it.
         """
         update_dict = user_update.create_update_dict() if safe else user_update.create_update_dict_superuser()
-        updated_user = await self._update(user, update_dict)
+        old_email = user.email
+        has_new_email = update_dict.get("email") not in (None, old_email)
+        has_new_password = update_dict.get("password") is not None
+        flags = {
+            name: value
+            for name, value in _without_null_flags(update_dict).items()
+            if name in _FLAGS and value != getattr(user, name)
+        }
+        credentials = {
+            *(["email"] if has_new_email else []),
+            *(["password"] if has_new_password else []),
+            *(["is_active"] if flags.get("is_active") is False else []),
+        }
+        others = tuple(sorted(update_dict.keys() - {"email", "password"}))
+        facts = self._facts(request)
+        async with self._transaction():
+            updated_user = await self._update(user, update_dict)
+            if credentials:
+                await self._seam_credentials_changed(updated_user, credentials, request)
+            if has_new_password:
+                await self._seam_event(events.PasswordChanged(user_id=user.id, request=facts, is_reset=False))
+            if has_new_email:
+                new_email = update_dict["email"]
+                await self._seam_event(
+                    events.EmailChanged(user_id=user.id, request=facts, old_email=old_email, new_email=new_email)
+                )
+            if others:
+                await self._seam_event(events.Updated(user_id=user.id, request=facts, fields=others, flags=flags))
         await self.on_after_update(updated_user, update_dict, request)
+        if has_new_password:
+            await self.on_after_password_changed(updated_user, request)
+        if has_new_email:
+            await self.on_after_email_changed(updated_user, old_email, request)
         return updated_user
 
     async def delete(self, user: models.UP, request: Request | None = None) -> None:
         await self.on_before_delete(user, request)
-        await self.user_db.delete(user)
+        user_id, email = user.id, user.email
+        async with self._transaction():
+            await self._seam_before_delete(user, request)
+            await self.user_db.delete(user)
+            await self._seam_event(events.Deleted(user_id=user_id, request=self._facts(request), email=email))
         await self.on_after_delete(user, request)
 
     async def authenticate(self, credentials: OAuth2PasswordRequestForm) -> models.UP | None:
@@ -306,6 +402,14 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         if upgraded_hash is not None:
             await self.user_db.update(user, {"hashed_password": upgraded_hash})
         return user
+
+    async def check_password(self, user: models.UP, password: str) -> bool:
+        """Whether it is this user's, for a proof in the midst of a session.
+
+        It asks ``authenticate`` with the e-mail address: override it where yours wants something else for a name.
+        """
+        found = await self.authenticate(OAuth2PasswordRequestForm(username=user.email, password=password))
+        return found is not None and found.id == user.id
 
     async def validate_password(self, password: str, user: Any) -> None:
         """Called before a password is stored, with the schema of a new user or the stored user. Accepts everything.
@@ -328,14 +432,25 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         dictionary, after an OAuth account was associated."""
 
     async def on_after_request_verify(self, user: models.UP, token: str, request: Request | None = None) -> None:
-        """The place to mail the token."""
+        """Mails the token, if there is a ``mailer``; without one it is yours to mail."""
+        await self._mail("verify", user, request, token=token, lifetime=self.verification_token_lifetime_seconds)
 
     async def on_after_verify(self, user: models.UP, request: Request | None = None) -> None: ...
 
     async def on_after_forgot_password(self, user: models.UP, token: str, request: Request | None = None) -> None:
-        """The place to mail the token."""
+        """Mails the token, if there is a ``mailer``; without one it is yours to mail."""
+        lifetime = self.reset_password_token_lifetime_seconds
+        await self._mail("reset_password", user, request, token=token, lifetime=lifetime)
 
     async def on_after_reset_password(self, user: models.UP, request: Request | None = None) -> None: ...
+
+    async def on_after_password_changed(self, user: models.UP, request: Request | None = None) -> None:
+        """After ``update`` and after ``reset_password``. Tells the user by mail (OWASP ASVS 5.0, 6.3.7)."""
+        await self._mail("password_changed", user, request)
+
+    async def on_after_email_changed(self, user: models.UP, old_email: str, request: Request | None = None) -> None:
+        """After ``update``. Tells the old address by mail, since the new one may be a thief's (OWASP ASVS 5.0, 6.3.7)."""
+        await self._mail("email_changed", user, request, to=old_email, new_email=user.email)
 
     async def on_after_login(
         self,
@@ -344,11 +459,139 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         response: Response | None = None,
     ) -> None:
         """``response`` is the very answer that will be sent: set headers and cookies on it."""
+        if self.notify_new_login:
+            await self._mail("new_login", user, request)
+
+    async def on_after_reauthenticate(
+        self,
+        user: models.UP,
+        request: Request | None = None,
+        response: Response | None = None,
+    ) -> None:
+        """After the user of a running session proved again who it is. ``response`` as in ``on_after_login``."""
 
     async def on_before_delete(self, user: models.UP, request: Request | None = None) -> None:
         """What it raises prevents the deletion."""
 
     async def on_after_delete(self, user: models.UP, request: Request | None = None) -> None: ...
+
+    async def get_locales(self, user: models.UP, request: Request | None = None) -> list[str]:
+        """In which languages the user reads mails, the best one first: those of the browser, unless you know better."""
+        return accepted_locales(None if request is None else request.headers.get("accept-language"))
+
+    async def _seam_before_credentials(self, check: "CredentialCheck") -> None:
+        """Before a secret is checked. May refuse, with an ``HTTPException``."""
+
+    async def _seam_credentials_failed(self, check: "CredentialCheck", user: models.UP | None) -> None:
+        """A secret was wrong. ``user`` is whom it was meant for, where that is known."""
+
+    async def _seam_before_session(self, attempt: "LoginAttempt[models.UP, models.ID]") -> None:
+        """In the door, identity proven. May refuse, with an ``HTTPException``, or raise ``LoginInterrupted``."""
+
+    async def _seam_after_login(self, attempt: "LoginAttempt[models.UP, models.ID]", response: Response) -> None:
+        """A session exists."""
+        hook = self.on_after_reauthenticate if attempt.is_reauthentication else self.on_after_login
+        await hook(attempt.user, attempt.request, response)
+
+    async def _seam_factors(self, user: models.UP) -> list[str]:
+        """By which methods (RFC 8176) this user can prove who it is."""
+        return ["pwd"]
+
+    async def _seam_credentials_changed(self, user: models.UP, changed: set[str], request: Request | None) -> None:
+        """``changed`` names what: ``password``, ``email``, a factor, or ``is_active`` when that was taken.
+
+        In the transaction of the change. What was issued for the old credentials ends here.
+        """
+        if self.one_time_secret_model is not None:
+            await end_all(self.user_db.store(self.one_time_secret_model), str(user.id))
+
+    async def _seam_before_delete(self, user: models.UP, request: Request | None) -> None:
+        """In the transaction of the deletion, once the application has not prevented it: delete what is the user's."""
+        if self.one_time_secret_model is not None:
+            await delete_all(self.user_db.store(self.one_time_secret_model), str(user.id))
+
+    async def _seam_event(self, event: events.Event) -> None:
+        """Every event, once, in the transaction of what happened."""
+        if isinstance(self.subscribers, events.Subscribers):  # an application may have an attribute of this name
+            await self.subscribers.tell_in_transaction(event, self)
+            await self._after_commit(partial(self.subscribers.tell_after_commit, event, self))
+
+    def _facts(self, request: Request | None) -> events.RequestFacts | None:
+        return events.get_request_facts(request, self.trusted_proxies)
+
+    async def _mail(
+        self,
+        name: str,
+        user: models.UP,
+        request: Request | None,
+        *,
+        to: str | None = None,
+        lifetime: int | None = None,
+        **context: Any,
+    ) -> None:
+        """Nothing here breaks what the mail is about: a template that fails is logged, like a server that does."""
+        if self.mailer is None:
+            return
+        facts = self._facts(request) or events.RequestFacts(address=None, agent=None)
+        try:
+            templates = self.mail_templates if self.mail_templates is not None else _default_mail_templates()
+            message = templates.render(
+                name,
+                to=to or user.email,
+                locales=await self.get_locales(user, request),
+                context={
+                    "user": user,
+                    "expires_in_minutes": None if lifetime is None else lifetime // 60,
+                    "address": facts.address,
+                    "agent": facts.agent,
+                    "time": datetime.now(timezone.utc),
+                    **context,
+                },
+            )
+        except Exception:
+            mail_logger.exception("The mail %r could not be written.", name)
+        else:
+            await send_later(self.mailer, message, request=request)
+
+    async def _after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
+        if isinstance(self.user_db, BaseUserDatabase):
+            await self.user_db.after_commit(callback)
+        else:
+            await callback()
+
+    def _transaction(self) -> AbstractAsyncContextManager[None]:
+        """Of the adapter; none where that is just an object with the eight methods."""
+        user_db: Any = self.user_db
+        return user_db.transaction() if isinstance(user_db, BaseUserDatabase) else nullcontext()
+
+    def _one_time_secrets(self, purpose: Purpose) -> OneTimeSecrets:
+        """
+        :raises NotImplementedError: there is no ``one_time_secret_model``, or the adapter has no ``store``.
+        """
+        if self.one_time_secret_model is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} has no one_time_secret_model, which is needed for {purpose.name!r}: make a table "
+                "from SQLAlchemyBaseOneTimeSecretTable or a document from BeanieBaseOneTimeSecret, and set it."
+            )
+        store = self.user_db.store(self.one_time_secret_model)
+        return OneTimeSecrets(store, key=self._derived_key("one-time-secrets"), purpose=purpose)
+
+    def _fingerprint(self, value: str, purpose: str) -> str:
+        """Whether a value is still the same can be told from it, but not the value."""
+        return hmac.new(
+            self._derived_key(f"fingerprint:{purpose}").encode(), value.encode(), hashlib.sha256
+        ).hexdigest()
+
+    def _derived_key(self, label: str) -> str:
+        return hmac.new(self._login_ticket_secret().encode(), label.encode(), hashlib.sha256).hexdigest()
+
+    def _login_ticket_secret(self) -> str:
+        secret = self.login_ticket_secret or getattr(self, "reset_password_token_secret", None)
+        if secret is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} has neither login_ticket_secret nor reset_password_token_secret."
+            )
+        return _get_secret_value(secret)
 
     async def _update(self, user: models.UP, update_dict: dict[str, Any]) -> models.UP:
         validated: dict[str, Any] = {}
@@ -387,12 +630,12 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         :raises UserAlreadyExists: it is not free any more. What else the database refuses comes through.
         """
         if email is None:  # a schema of the application may do without
-            return await write()
+            async with self._transaction():
+                return await write()
         user_db: Any = self.user_db
-        has_transactions = isinstance(user_db, BaseUserDatabase)  # and is not just an object with the eight methods
         try:
-            async with user_db.transaction() if has_transactions else nullcontext():
-                if not has_transactions or await user_db.reserve_email(email, owner_id):
+            async with self._transaction():
+                if not isinstance(user_db, BaseUserDatabase) or await user_db.reserve_email(email, owner_id):
                     return await write()
         except Exception as error:
             # The adapter's exceptions are its own: whether this one means a lost race shows a second look.
@@ -402,6 +645,19 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                 raise
             raise exceptions.UserAlreadyExists from error
         raise exceptions.UserAlreadyExists
+
+    async def _link(self, user: models.UP, account: dict[str, Any], request: Request | None) -> models.UP:
+        async with self._transaction():
+            updated_user = await self._add_oauth_account(user, account)
+            await self._seam_event(
+                events.OAuthAccountLinked(
+                    user_id=user.id,
+                    request=self._facts(request),
+                    oauth_name=account["oauth_name"],
+                    account_id=account["account_id"],
+                )
+            )
+        return updated_user
 
     # OAuth asks more of a user than UP says, so that these two look past its type.
 
@@ -435,6 +691,26 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         if user is None:
             raise exceptions.UserNotExists
         return user
+
+
+def _refuse_missing_settings(manager_class: type[BaseUserManager[Any, Any]]) -> None:
+    """When the class is made, and not in the middle of somebody's login.
+
+    :raises TypeError: a feature among the bases needs a setting.
+    """
+    if "_required_settings" in vars(manager_class):
+        return  # the feature itself
+    for base in manager_class.__mro__:
+        for setting in vars(base).get("_required_settings", ()):
+            if getattr(manager_class, setting, None) is None:
+                raise TypeError(f"{manager_class.__name__} uses {base.__name__}: set {setting} in it.")
+
+
+@cache
+def _default_mail_templates() -> "MailTemplates":
+    from fastapi_users.mail import MailTemplates  # noqa: PLC0415 -- needs the extra "mail"
+
+    return MailTemplates()
 
 
 def _account_dict(

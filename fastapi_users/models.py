@@ -1,5 +1,6 @@
 """What the library asks of a user: attributes, no base class. Any object that has them will do."""
 
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 ID = TypeVar("ID")
@@ -24,6 +25,18 @@ class OAuthAccountProtocol(Protocol[ID]):
     refresh_token: str | None
     account_id: str
     account_email: str
+
+
+class OneTimeSecretProtocol(Protocol):
+    """A row of :mod:`fastapi_users.one_time`. The times know their zone; ``digest`` is unique."""
+
+    digest: str
+    purpose: str
+    subject: str
+    tries: int
+    created_at: datetime
+    expires_at: datetime
+    used_at: datetime | None
 
 
 UP = TypeVar("UP", bound=UserProtocol[Any])

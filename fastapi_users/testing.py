@@ -2,18 +2,18 @@
 
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from operator import eq, ge, gt, le, lt, ne
-from typing import Any, Generic
+from typing import Any, ClassVar, Generic
 
 from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication.strategy.db import AP, AccessTokenDatabase
-from fastapi_users.db.base import BaseUserDatabase
+from fastapi_users.db.base import BaseUserDatabase, run_callbacks
 from fastapi_users.db.store import (
     Condition,
     Increment,
@@ -28,6 +28,7 @@ from fastapi_users.db.store import (
     other_than,
 )
 from fastapi_users.exceptions import UserAlreadyExists
+from fastapi_users.mail.memory import MemoryMailer
 from fastapi_users.models import ID, UP
 from fastapi_users.password import PasswordHelper
 
@@ -61,13 +62,32 @@ class AccessToken:
     created_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
 
-_undo_log: ContextVar[list[Callable[[], object]] | None] = ContextVar("_undo_log", default=None)
+@dataclass
+class OneTimeSecret:
+    __unique__: ClassVar = ("digest",)
+
+    digest: str
+    purpose: str
+    subject: str
+    expires_at: datetime
+    tries: int = 0
+    created_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
+    used_at: datetime | None = None
+
+
+@dataclass
+class _Transaction:
+    undo_log: list[Callable[[], object]] = field(default_factory=list)
+    callbacks: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+
+_open_transaction: ContextVar[_Transaction | None] = ContextVar("_open_transaction", default=None)
 
 
 def _on_rollback(undo: Callable[..., object], *args: Any) -> None:
-    log = _undo_log.get()
-    if log is not None:
-        log.append(partial(undo, *args))
+    transaction = _open_transaction.get()
+    if transaction is not None:
+        transaction.undo_log.append(partial(undo, *args))
 
 
 def _change(row: Any, attributes: Mapping[str, Any]) -> None:
@@ -138,19 +158,27 @@ class InMemoryUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
-        if _undo_log.get() is not None:
+        if _open_transaction.get() is not None:
             yield
             return
-        log: list[Callable[[], object]] = []
-        token = _undo_log.set(log)
+        transaction = _Transaction()
+        token = _open_transaction.set(transaction)
         try:
             yield
         except BaseException:
-            for undo in reversed(log):
+            for undo in reversed(transaction.undo_log):
                 undo()
             raise
         finally:
-            _undo_log.reset(token)
+            _open_transaction.reset(token)
+        await run_callbacks(transaction.callbacks)
+
+    async def after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
+        transaction = _open_transaction.get()
+        if transaction is None:
+            await callback()
+        else:
+            transaction.callbacks.append(callback)
 
 
 class InMemoryStore(Generic[M]):
@@ -255,39 +283,19 @@ class InMemoryAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
         return len(expired)
 
 
-@dataclass(frozen=True)
-class Mail:
-    to: str
-    subject: str
-    text: str
+class Outbox(MemoryMailer):
+    """Stands for the mail server: make it your manager's mailer, and read what a user got."""
 
-    @property
-    def token(self) -> str:
-        """The first token (a JWT) in the text.
+    def token(self, to: str) -> str:
+        """The first token (a JWT) in the text of the last mail to this address.
 
-        :raises LookupError: there is none.
+        :raises LookupError: there is no mail, or no token in it.
         """
-        found = re.search(r"eyJ[\w-]*\.[\w-]+\.[\w-]+", self.text, re.ASCII)  # {" in base64
+        mail = self.last(to)
+        found = re.search(r"eyJ[\w-]*\.[\w-]+\.[\w-]+", mail.text, re.ASCII)  # {" in base64
         if found is None:
-            raise LookupError(f"There is no token in the mail {self.subject!r} to {self.to}.")
+            raise LookupError(f"There is no token in the mail {mail.subject!r} to {to}.")
         return found[0]
-
-
-class Outbox:
-    """Stands for the mail server: hand it to your manager, send to it in the hooks, and read what a user got."""
-
-    def __init__(self) -> None:
-        self.mails: list[Mail] = []
-
-    def send(self, *, to: str, subject: str, text: str) -> None:
-        self.mails.append(Mail(to, subject, text))
-
-    def last(self, to: str) -> Mail:
-        """:raises LookupError: this address got no mail."""
-        for mail in reversed(self.mails):
-            if mail.to == to:
-                return mail
-        raise LookupError(f"No mail was sent to {to}.")
 
 
 class Clock:
@@ -457,6 +465,60 @@ class TransactionSuite(UserDatabaseSuite):
 
         assert await user_db.get_by_email("ann@example.org") is None
         assert not (await user_db.get(bob_id)).is_verified
+
+    async def test_what_waits_for_the_commit_runs_after_the_outermost_one_in_order(self, user_db: Any) -> None:
+        seen: list[str] = []
+
+        async def write(name: str) -> None:
+            async with user_db.transaction():  # of its own
+                await self.create(user_db, f"{name}@example.org")
+            seen.append(name)
+
+        await user_db.after_commit(partial(write, "now"))
+        assert seen == ["now"]
+        async with user_db.transaction():
+            await user_db.after_commit(partial(write, "first"))
+            async with user_db.transaction():
+                await user_db.after_commit(partial(write, "second"))
+            await self.create(user_db)
+            assert seen == ["now"]
+
+        assert seen == ["now", "first", "second"]
+        for name in ("ann", *seen):
+            assert await user_db.get_by_email(f"{name}@example.org") is not None
+
+    async def test_what_waits_for_a_commit_that_never_comes_is_forgotten(self, user_db: Any) -> None:
+        seen: list[str] = []
+
+        async def note(name: str) -> None:
+            seen.append(name)
+
+        with _raises(LookupError):
+            async with user_db.transaction():
+                await user_db.after_commit(partial(note, "outer"))
+                async with user_db.transaction():
+                    await user_db.after_commit(partial(note, "inner"))
+                raise LookupError
+        async with user_db.transaction():
+            await user_db.after_commit(partial(note, "later"))
+
+        assert seen == ["later"]
+
+    async def test_one_that_raises_after_the_commit_stops_no_other_and_undoes_nothing(self, user_db: Any) -> None:
+        seen: list[str] = []
+
+        async def fail(error: Exception) -> None:
+            seen.append("failed")
+            raise error
+
+        with _raises(LookupError):
+            async with user_db.transaction():
+                await self.create(user_db)
+                await user_db.after_commit(partial(fail, LookupError()))
+                await user_db.after_commit(partial(fail, ValueError()))
+
+        assert seen == ["failed", "failed"]
+        assert await user_db.get_by_email("ann@example.org") is not None
 
 
 class StoreSuite:

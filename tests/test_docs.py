@@ -1,10 +1,11 @@
 """The pages say what is there: their code runs, their links lead somewhere, their names exist and none is left out."""
 
+import dataclasses
 import os
 import re
 import sys
 import traceback
-from inspect import get_annotations, iscoroutinefunction
+from inspect import get_annotations, iscoroutinefunction, signature
 from pathlib import Path
 from types import ModuleType
 from unittest import mock
@@ -17,7 +18,7 @@ from httpx import ASGITransport, AsyncClient
 from httpx_oauth.clients.google import GoogleOAuth2
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from fastapi_users import BaseUserManager
+from fastapi_users import BaseUserManager, events
 from fastapi_users.router import ErrorCode
 from tests.world import SECRET, UserCreate, UserRead, UserUpdate, World
 
@@ -138,6 +139,7 @@ def test_the_pages_of_the_routers_name_every_route_and_error_code_and_nothing_el
     users, google = world.fastapi_users, GoogleOAuth2("ID", "SECRET")
     routers = [
         users.get_auth_router(world.bearer),
+        users.get_reauthenticate_router(world.bearer),
         users.get_register_router(UserRead, UserCreate),
         users.get_verify_router(UserRead),
         users.get_reset_password_router(),
@@ -157,3 +159,32 @@ def test_the_pages_of_the_routers_name_every_route_and_error_code_and_nothing_el
     assert set(re.findall(r"^\| `([A-Z]+ /\S+)` \| `(\S+)` \|", text, re.MULTILINE)) == routes
     codes = {code for code in CODE.findall(text) if re.fullmatch(r"[A-Z]+(_[A-Z]+)+", code)}
     assert codes - {"INVALID_PASSWORD"} == {code.value for code in ErrorCode}  # the end of several
+
+
+def test_the_page_of_the_events_names_every_kind_with_its_data_and_nothing_else() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| .+? \|(.*)\|$", prose_of("docs/events.md"), re.MULTILINE)
+    kinds = [kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, events.Event)]
+    common = len(dataclasses.fields(events.Event))
+
+    assert [(kind, name, CODE.findall(data)) for kind, name, data in rows] == [
+        (kind.__name__, kind.name, [field.name for field in dataclasses.fields(kind)[common:]])
+        for kind in kinds
+        if kind is not events.Event
+    ]
+
+
+def test_the_page_of_the_features_names_every_seam_with_its_arguments_and_nothing_else() -> None:
+    rows = re.findall(r"^\| `(_seam_\w+)\((.*?)\)` \|", prose_of("docs/features.md"), re.MULTILINE)
+    seams = {name: seam for name, seam in vars(BaseUserManager).items() if name.startswith("_seam_")}
+
+    assert [(name, arguments.split(", ")) for name, arguments in rows] == [
+        (name, list(signature(seam).parameters)[1:]) for name, seam in seams.items()
+    ]
+
+
+def test_the_page_of_the_differences_names_what_the_manager_has_beyond_version_15() -> None:
+    text = prose_of("docs/differences.md")
+    contract = (ROOT / "tests/compat/surface.json").read_text("utf-8")
+    public = {name for name in {*dir(BaseUserManager), *get_annotations(BaseUserManager)} if not name.startswith("_")}
+
+    assert {name for name in public if f'"{name}"' not in contract} <= {*CODE.findall(text)}

@@ -12,6 +12,8 @@ REFUSALS = [
     exceptions.BadCredentials,
     exceptions.InvalidVerifyToken,
     exceptions.InvalidResetPasswordToken,
+    exceptions.InvalidOneTimeSecret,
+    exceptions.TooManyTries,
 ]
 
 

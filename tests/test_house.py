@@ -22,6 +22,7 @@ MODULE_FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in
 MODULE_NAMES = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in MODULE_FILES]
 
 OPTIONAL_PACKAGES = [
+    "aiosmtplib",
     "beanie",
     "bson",
     "httpx",
@@ -157,7 +158,7 @@ def test_the_library_loads_no_optional_package_on_its_own() -> None:
     assert {*OPTIONAL_PACKAGES} & {*loaded} == set()
 
 
-@pytest.mark.parametrize("package", ["authentication", "authentication.strategy", "db", "router"])
+@pytest.mark.parametrize("package", ["authentication", "authentication.strategy", "db", "mail", "router"])
 def test_a_star_import_works_without_extras(package: str) -> None:
     in_a_fresh_interpreter(f"{WITHOUT_EXTRAS}from fastapi_users.{package} import *")
 

@@ -13,6 +13,7 @@ import pytest
 from fastapi.security import OAuth2PasswordRequestForm
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from fastapi_users import BaseUserManager, IntegerIDMixin, InvalidID, InvalidPasswordException, UUIDIDMixin, schemas
 from fastapi_users.exceptions import (
@@ -23,7 +24,8 @@ from fastapi_users.exceptions import (
     UserInactive,
     UserNotExists,
 )
-from fastapi_users.testing import InMemoryUserDatabase, OAuthAccount, User, weak_password_helper
+from fastapi_users.one_time import Purpose
+from fastapi_users.testing import InMemoryUserDatabase, OAuthAccount, OneTimeSecret, User, weak_password_helper
 from tests.world import SECRET
 
 HOOKS = [
@@ -512,3 +514,30 @@ def test_an_id_mixin_wins_over_the_old_spelling() -> None:
             user_db_model = Numbered
 
     assert LegacyManager(InMemoryUserDatabase(Numbered)).parse_id("7") == 7
+
+
+# settings
+
+
+@pytest.mark.parametrize("trusted_proxies", ["10.0.0.0/8", ["10.0.0.1/8"], ["proxy.example"]])
+def test_networks_that_are_none_are_refused_when_the_class_is_made(trusted_proxies: Any) -> None:
+    with pytest.raises(ValueError, match=r"does not appear to be|has host bits set"):
+        type("Manager", (UserManager,), {"trusted_proxies": trusted_proxies})
+
+
+def test_the_networks_may_be_known_later() -> None:
+    later = property(lambda self: ["10.0.0.0/8"])
+    manager_class: Any = type("Manager", (UserManager,), {"trusted_proxies": later})
+
+    assert manager_class(InMemoryUserDatabase(User)).trusted_proxies == ["10.0.0.0/8"]
+
+
+async def test_a_manager_without_any_secret_says_which_one_signs_tickets(harness: Harness) -> None:
+    class Secretless(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+        one_time_secret_model = OneTimeSecret
+
+    with pytest.raises(NotImplementedError, match="neither login_ticket_secret nor reset_password_token_secret"):
+        Secretless(harness.database)._one_time_secrets(Purpose(name="x", lifetime_seconds=1))
+    Secretless.login_ticket_secret = SecretStr(SECRET)
+    secrets = Secretless(harness.database)._one_time_secrets(Purpose(name="x", lifetime_seconds=1))
+    assert await secrets.consume_token(await secrets.issue_token("ann")) == "ann"

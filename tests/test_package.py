@@ -45,10 +45,12 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: zipfile.Path) -> N
     assert {entry.name for entry in wheel.iterdir()} == {*PACKAGES, f"fastapi_users-{__version__}.dist-info"}
 
 
-def test_the_wheel_holds_every_module_and_the_marks_of_its_types(wheel: zipfile.Path) -> None:
-    source = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in {".py", ".typed"}]
+def test_the_wheel_holds_every_module_every_template_and_the_marks_of_its_types(wheel: zipfile.Path) -> None:
+    suffixes = {".html", ".py", ".txt", ".typed"}
+    source = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.suffix in suffixes]
 
-    assert {f"{package}/py.typed" for package in PACKAGES} <= {path.relative_to(ROOT).as_posix() for path in source}
+    wanted = {f"{package}/py.typed" for package in PACKAGES} | {"fastapi_users/mail/templates/layout.html"}
+    assert wanted <= {path.relative_to(ROOT).as_posix() for path in source}
     assert [path for path in source if not (wheel / path.relative_to(ROOT).as_posix()).is_file()] == []
 
 
@@ -57,7 +59,7 @@ def test_the_metadata_names_the_package_as_upstream_does(metadata: Message) -> N
     assert metadata["Version"] == __version__
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata["License-Expression"] == "MIT"
-    assert {"sqlalchemy", "redis", "oauth"} <= {*metadata.get_all("Provides-Extra", [])}
+    assert {"sqlalchemy", "redis", "oauth", "mail"} <= {*metadata.get_all("Provides-Extra", [])}
 
 
 def test_applications_can_take_every_newer_release_of_what_we_need(metadata: Message) -> None:

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from fastapi_users.exceptions import UserAlreadyExists
+from fastapi_users.mail import Message
 from fastapi_users.testing import (
     AccessToken,
     InMemoryAccessTokenDatabase,
@@ -75,17 +76,22 @@ async def test_access_tokens_are_kept_in_memory() -> None:
     assert await database.get_by_token("T") is None
 
 
-def test_mails_wait_in_the_outbox() -> None:
+async def test_mails_wait_in_the_outbox() -> None:
     outbox = Outbox()
-    outbox.send(to="ann@example.org", subject="First", text="www.example.org: no token in here")
-    outbox.send(to="ann@example.org", subject="Second", text="See https://example.org/verify?token=eyJh.eyJz.s-g_n!")
+    first = Message(to="ann@example.org", subject="First", text="www.example.org: no token in here")
+    await outbox.send(first)
+    with pytest.raises(LookupError, match="no token"):
+        outbox.token(to="ann@example.org")
+    second = Message(
+        to="ann@example.org", subject="Second", text="See https://example.org/verify?token=eyJh.eyJz.s-g_n!"
+    )
+    await outbox.send(second)
 
-    assert [mail.subject for mail in outbox.mails] == ["First", "Second"]
-    assert outbox.last(to="ann@example.org").token == "eyJh.eyJz.s-g_n"
-    with pytest.raises(LookupError):
-        outbox.last(to="bob@example.org")
-    with pytest.raises(LookupError):
-        _ = outbox.mails[0].token
+    assert outbox.messages == [first, second]
+    assert outbox.last(to="ann@example.org") is second
+    assert outbox.token(to="ann@example.org") == "eyJh.eyJz.s-g_n"
+    with pytest.raises(LookupError, match="No mail"):
+        outbox.token(to="bob@example.org")
 
 
 def test_the_clock_stands_still_until_it_is_moved() -> None:

@@ -1,7 +1,7 @@
 """The application that the tests talk to: every router, a real database, hooks that write down how they are called."""
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,13 @@ from fastapi_users.db import (
     SQLAlchemyBaseUserTableUUID,
     SQLAlchemyUserDatabase,
 )
-from fastapi_users.db.sqlalchemy import SQLAlchemyUniqueEmailMixin, SQLAlchemyWideOAuthAccountMixin, TIMESTAMPAware
+from fastapi_users.db.sqlalchemy import (
+    SQLAlchemyBaseOneTimeSecretTable,
+    SQLAlchemyUniqueEmailMixin,
+    SQLAlchemyWideOAuthAccountMixin,
+    TIMESTAMPAware,
+)
+from fastapi_users.mail import Message
 from fastapi_users.testing import Outbox, weak_password_helper
 from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase, SQLAlchemyBaseAccessTokenTableUUID
 
@@ -43,6 +49,10 @@ class User(SQLAlchemyBaseUserTableUUID, Base):
 
 
 class AccessToken(SQLAlchemyBaseAccessTokenTableUUID, Base):
+    pass
+
+
+class OneTimeSecret(SQLAlchemyBaseOneTimeSecretTable, Base):
     pass
 
 
@@ -119,13 +129,13 @@ class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
         self.note("updated", user, update_dict)
 
     async def on_after_request_verify(self, user: User, token: str, request: Request | None = None) -> None:
-        self.world.outbox.send(to=user.email, subject="Verify", text=f"Your token: {token}")
+        await self.world.outbox.send(Message(to=user.email, subject="Verify", text=f"Your token: {token}"))
 
     async def on_after_verify(self, user: User, request: Request | None = None) -> None:
         self.note("verified", user)
 
     async def on_after_forgot_password(self, user: User, token: str, request: Request | None = None) -> None:
-        self.world.outbox.send(to=user.email, subject="Reset", text=f"Your token: {token}")
+        await self.world.outbox.send(Message(to=user.email, subject="Reset", text=f"Your token: {token}"))
 
     async def on_after_reset_password(self, user: User, request: Request | None = None) -> None:
         self.note("reset", user)
@@ -208,6 +218,8 @@ class World:
         def get_user_manager(session: AsyncSession = Depends(get_session)) -> Any:
             return manager_class(SQLAlchemyUserDatabase(session, user_table, oauth_account_table), self)
 
+        self.make_manager: Callable[[AsyncSession], Any] = get_user_manager
+
         def get_database_strategy(
             session: AsyncSession = Depends(get_session),
         ) -> DatabaseStrategy[User, uuid.UUID, AccessToken]:
@@ -230,6 +242,7 @@ class World:
             self.app.include_router(
                 users.get_auth_router(backend, requires_verification), prefix=f"/auth/{backend.name}"
             )
+            self.app.include_router(users.get_reauthenticate_router(backend), prefix=f"/auth/{backend.name}")
         self.app.include_router(users.get_register_router(UserRead, UserCreate), prefix="/auth")
         self.app.include_router(users.get_reset_password_router(), prefix="/auth")
         self.app.include_router(users.get_verify_router(UserRead), prefix="/auth")

@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"The demo of fastapi-users: {settings.base_url}/\n"
         f"Routes to try out:         {settings.base_url}/docs\n"
         f"Mails it would send:       {settings.base_url}/outbox (and here)\n"
+        f"What happens to accounts:  {settings.base_url}/events\n"
         f"To make a superuser, run:  {relpath(sys.executable)} -m examples.demo superuser you@example.com",
         flush=True,
     )
@@ -38,7 +39,7 @@ async def make_superuser(settings: Settings, email: str) -> int:
     """Through the manager, as in a route: whatever it checks and whichever hooks it calls, they are not left out."""
     database = Database(settings.data / "demo.db")
     async with database.opened(), database.new_session() as session:
-        manager = UserManager(SQLAlchemyUserDatabase(session, User), settings, Outbox())
+        manager = UserManager(SQLAlchemyUserDatabase(session, User), settings, mailer=Outbox())
         try:
             user = await manager.get_by_email(email)
         except UserNotExists:

@@ -1,29 +1,38 @@
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import Depends, FastAPI
-from fastapi.responses import HTMLResponse
+from fastapi import Depends, FastAPI, Request, status
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from examples.demo import pages
 from examples.demo.database import AccessToken, Database, User
 from examples.demo.outbox import Outbox
+from examples.demo.routes import get_pages_router
 from examples.demo.settings import Settings
 from examples.demo.users import UserCreate, UserManager, UserRead, UserUpdate
 from fastapi_users import FastAPIUsers
 from fastapi_users.authentication import AuthenticationBackend, BearerTransport, CookieTransport, JWTStrategy
+from fastapi_users.authentication.fresh import REAUTHENTICATION_RESPONSES
 from fastapi_users.authentication.strategy import DatabaseStrategy
 from fastapi_users.db import SQLAlchemyUserDatabase
+from fastapi_users.events import Event, Subscribers
 from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase
 
-HOUR = 3600
+MINUTE = 60
+HOUR = 60 * MINUTE
 WEEK = 7 * 24 * HOUR
 
 
 def create_app(settings: Settings) -> FastAPI:
     database = Database(settings.data / "demo.db")
     outbox = Outbox()
+    events: deque[Event] = deque(maxlen=100)
+    subscribers = Subscribers()
+
+    @subscribers.after_commit()
+    async def keep(event: Event, _user_manager: UserManager) -> None:
+        events.appendleft(event)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -37,7 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
             yield session
 
     def get_user_manager(session: AsyncSession = Depends(get_session)) -> UserManager:
-        return UserManager(SQLAlchemyUserDatabase(session, User), settings, outbox)
+        return UserManager(SQLAlchemyUserDatabase(session, User), settings, mailer=outbox, subscribers=subscribers)
 
     def get_jwt_strategy() -> JWTStrategy[User, uuid.UUID]:
         return JWTStrategy(settings.secrets.access_token, lifetime_seconds=HOUR)
@@ -60,32 +69,29 @@ def create_app(settings: Settings) -> FastAPI:
     )
 
     fastapi_users = FastAPIUsers[User, uuid.UUID](get_user_manager, [bearer, cookie])
+    current_fresh_user = fastapi_users.current_user(active=True, fresh=10 * MINUTE)
 
     app = FastAPI(title="fastapi-users demo", lifespan=lifespan)
     app.include_router(fastapi_users.get_auth_router(bearer), prefix="/auth/jwt", tags=["auth: bearer"])
     app.include_router(fastapi_users.get_auth_router(cookie), prefix="/auth/cookie", tags=["auth: cookie"])
+    app.include_router(fastapi_users.get_reauthenticate_router(bearer), prefix="/auth/jwt", tags=["auth: bearer"])
+    app.include_router(fastapi_users.get_reauthenticate_router(cookie), prefix="/auth/cookie", tags=["auth: cookie"])
     app.include_router(fastapi_users.get_register_router(UserRead, UserCreate), prefix="/auth", tags=["account"])
     app.include_router(fastapi_users.get_verify_router(UserRead), prefix="/auth", tags=["account"])
     app.include_router(fastapi_users.get_reset_password_router(), prefix="/auth", tags=["account"])
+
+    # Before the router of the users, to whose DELETE /{id} "me" would be an id, and for superusers only.
+    @app.delete(
+        "/users/me", status_code=status.HTTP_204_NO_CONTENT, responses=REAUTHENTICATION_RESPONSES, tags=["users"]
+    )
+    async def delete_my_account(
+        request: Request,
+        user: User = Depends(current_fresh_user),
+        user_manager: UserManager = Depends(get_user_manager),
+    ) -> None:
+        """For good. Whoever finds an unlocked computer must not, hence the proof of the last ten minutes."""
+        await user_manager.delete(user, request)
+
     app.include_router(fastapi_users.get_users_router(UserRead, UserUpdate), prefix="/users", tags=["users"])
-
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def start_page() -> str:
-        return pages.start(settings.base_url)
-
-    @app.get("/outbox", response_class=HTMLResponse, include_in_schema=False)
-    async def outbox_page() -> str:
-        return pages.outbox(outbox.newest_first)
-
-    # The links in the mails. Mail scanners open them before the user does, so that a GET may use nothing up: the
-    # page takes the token from its address and posts it when the button is pressed.
-
-    @app.get("/verify", response_class=HTMLResponse, include_in_schema=False)
-    async def verify_page() -> str:
-        return pages.verify()
-
-    @app.get("/reset-password", response_class=HTMLResponse, include_in_schema=False)
-    async def reset_password_page() -> str:
-        return pages.reset_password()
-
+    app.include_router(get_pages_router(settings.base_url, outbox, events))
     return app

@@ -1,40 +1,23 @@
-# ruff: noqa: T201 -- the terminal is where this demo delivers its mails
-from collections import deque
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Mail:
-    to: str
-    subject: str
-    text: str
-    link: str
-    token: str
-
-    def __str__(self) -> str:
-        lines = [
-            f"To:      {self.to}",
-            f"Subject: {self.subject}",
-            "",
-            self.text,
-            self.link,
-            "",
-            "The token, for those who use the API:",
-            self.token,
-        ]
-        rule = "+" + "-" * 79
-        return "\n".join([rule, *(f"| {line}".rstrip() for line in lines), rule])
+from fastapi_users.mail import ConsoleMailer, MemoryMailer, Message
 
 
 class Outbox:
     """Stands for a mail server: it prints every mail, and keeps the last hundred for the page ``/outbox``.
 
-    Who reads it can take over every account. A real application hands its mails to a server instead.
+    Who reads it can take over every account. A real application hands its mails to a server: see ``SMTPMailer``.
     """
 
     def __init__(self) -> None:
-        self.newest_first: deque[Mail] = deque(maxlen=100)
+        self._memory = MemoryMailer(limit=100)
+        self._console = ConsoleMailer()
+        self._sent = 0
 
-    def send(self, mail: Mail) -> None:
-        self.newest_first.appendleft(mail)
-        print(mail, flush=True)
+    async def send(self, message: Message) -> None:
+        self._sent += 1
+        await self._memory.send(message)
+        await self._console.send(message)
+
+    @property
+    def numbered(self) -> dict[int, Message]:
+        """The newest first. A mail keeps its number when older ones go."""
+        return {self._sent - age: message for age, message in enumerate(reversed(self._memory.messages))}

@@ -1,12 +1,14 @@
 """The pages as text. What comes from outside goes through ``escape`` before it stands in one."""
 
+import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 from os.path import relpath
 from string import Template
 
-from examples.demo.outbox import Mail
+from fastapi_users.events import Event
+from fastapi_users.mail import Message
 
 LAYOUT = Template("""\
 <!doctype html>
@@ -17,17 +19,22 @@ LAYOUT = Template("""\
 <meta name="referrer" content="no-referrer">
 <title>$title</title>
 <style>
-body { max-width: 46rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; color: #222; }
+html { color-scheme: light dark; }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif; }
 nav a { margin-right: 1rem; }
-article { margin: 1rem 0; padding: 0 1rem; border: 1px solid #ccc; border-radius: 4px; }
-pre { padding: .75rem; overflow-x: auto; background: #f4f4f4; border-radius: 4px; }
-code { overflow-wrap: anywhere; }
+article { margin: 2rem 0; }
+iframe { width: 100%; height: 34rem; border: 1px solid #8888; border-radius: 4px; resize: vertical; }
+pre { padding: .75rem; overflow-x: auto; background: #8882; border-radius: 4px; }
+details pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+code, td:nth-child(n + 5) { overflow-wrap: anywhere; }
+table { display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem; }
+th, td { padding: .25rem .5rem; text-align: left; vertical-align: top; border-bottom: 1px solid #8888; }
 input, button { margin: .5rem 0; padding: .4rem .6rem; font: inherit; }
 label, input { display: block; }
 </style>
 </head>
 <body>
-<nav><a href="/">Start</a><a href="/outbox">Outbox</a><a href="/docs">API</a></nav>
+<nav><a href="/">Start</a><a href="/outbox">Outbox</a><a href="/events">Events</a><a href="/docs">API</a></nav>
 <h1>$title</h1>
 $body
 </body>
@@ -42,11 +49,11 @@ curl $base_url/auth/register -H 'Content-Type: application/json' \\
 # Verify the address: press the button behind the link in the mail, or post its token.
 curl $base_url/auth/verify -H 'Content-Type: application/json' -d '{"token": "TOKEN"}'
 
-# Log in, and show the access token with every request.
+# Log in, and show the access token with every request. A mail tells of the login.
 curl $base_url/auth/jwt/login -d username=you@example.com -d password=correct-horse-battery
 curl $base_url/users/me -H 'Authorization: Bearer ACCESS_TOKEN'
 
-# Change the e-mail address. The new one is not verified yet: there is another mail.
+# Change the e-mail address. There are two mails: to confirm the new one, and to warn the old one.
 curl -X PATCH $base_url/users/me -H 'Authorization: Bearer ACCESS_TOKEN' \\
      -H 'Content-Type: application/json' -d '{"email": "new@example.com"}'
 
@@ -59,6 +66,12 @@ curl $base_url/auth/reset-password -H 'Content-Type: application/json' \\
 curl -c cookies.txt $base_url/auth/cookie/login -d username=new@example.com -d password=another-horse-battery
 curl -b cookies.txt $base_url/users/me
 curl -b cookies.txt -X POST $base_url/auth/cookie/logout
+
+# Delete the account. Ten minutes after the login, that wants a new proof, and its access token.
+# (With a cookie, prove it at /auth/cookie/reauthenticate: it is replaced.)
+curl $base_url/auth/jwt/reauthenticate -H 'Authorization: Bearer ACCESS_TOKEN' \\
+     -H 'Content-Type: application/json' -d '{"password": "another-horse-battery"}'
+curl -X DELETE $base_url/users/me -H 'Authorization: Bearer ACCESS_TOKEN'
 """
 
 # One script for both forms: it posts the token in the address together with what was typed.
@@ -87,15 +100,26 @@ def start(base_url: str) -> str:
         "fastapi-users demo",
         "<p>Accounts from registration to deletion, on an SQLite file. The routes are listed under <a href='/docs'>API"
         "</a> and can be tried there; mails are not sent, they appear in the terminal and in the <a href='/outbox'>"
-        "outbox</a>.</p>"
+        "outbox</a>. What happens to the accounts is listed under <a href='/events'>events</a>.</p>"
         f"<pre>{escape(Template(COMMANDS).substitute(base_url=base_url))}</pre>"
         "<p>A superuser reads, changes and deletes every user at <code>/users/{id}</code>. To become one, run "
         f"<code>{escape(relpath(sys.executable))} -m examples.demo superuser you@example.com</code>.</p>",
     )
 
 
-def outbox(mails: Iterable[Mail]) -> str:
-    return _page("Outbox", "".join(map(_article, mails)) or "<p>No mails yet.</p>")
+def outbox(mails: Mapping[int, Message]) -> str:
+    return _page("Outbox", "".join(_article(*item) for item in mails.items()) or "<p>No mails yet.</p>")
+
+
+def mail(message: Message) -> str:
+    """As its reader sees it."""
+    return message.html if message.html is not None else f"<pre>{escape(message.text)}</pre>"
+
+
+def events(newest_first: Iterable[Event]) -> str:
+    rows = "".join(map(_row, newest_first))
+    head = "<tr><th>Time (UTC)<th>Event<th>User<th>Address<th>Browser<th>Data</tr>"
+    return _page("Events", f"<table>{head}{rows}</table>" if rows else "<p>Nothing has happened yet.</p>")
 
 
 def verify() -> str:
@@ -113,12 +137,27 @@ def reset_password() -> str:
     )
 
 
-def _article(mail: Mail) -> str:
+def _article(number: int, message: Message) -> str:
+    # A link in a frame would open in the frame, where the sandbox lets no script run: it gets a page of its own.
+    framed = f'<base target="_blank">{mail(message)}'
     return (
-        f"<article><h2>{escape(mail.subject)}</h2><p>To: {escape(mail.to)}</p><p>{escape(mail.text)}<br>"
-        f'<a href="{escape(mail.link)}">{escape(mail.link.partition("?")[0])}</a></p>'
-        f"<p>The token, for those who use the API:<br><code>{escape(mail.token)}</code></p></article>"
+        f"<article><h2>{escape(message.subject)}</h2><p>To: {escape(message.to)} "
+        f'(<a href="/outbox/{number}">in full width</a>)</p>'
+        f'<iframe sandbox="allow-popups allow-popups-to-escape-sandbox" srcdoc="{escape(framed)}"></iframe>'
+        f"<details><summary>Text</summary><pre>{escape(message.text)}</pre></details></article>"
     )
+
+
+def _row(event: Event) -> str:
+    cells = [
+        f"{event.time:%Y-%m-%d %H:%M:%S}",
+        event.name,
+        event.user_id or "",
+        (event.request and event.request.address) or "",
+        (event.request and event.request.agent) or "",
+        json.dumps(event.data) if event.data else "",
+    ]
+    return f"<tr>{''.join(f'<td>{escape(str(cell))}' for cell in cells)}</tr>"
 
 
 def _page(title: str, body: str) -> str:

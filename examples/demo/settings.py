@@ -1,9 +1,12 @@
 import json
 import secrets
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import BaseModel, SecretStr
+
+from fastapi_users.mail import MailTemplates
 
 
 class Secrets(BaseModel):
@@ -21,6 +24,17 @@ class Settings:
     data: Path
     base_url: str
     secrets: Secrets
+
+    @cached_property
+    def mail_templates(self) -> MailTemplates:
+        """The library's mails; to two of them the folder adds the token. Made once: it compiles them."""
+        return MailTemplates(
+            Path(__file__).parent / "mails",
+            site_name="fastapi-users demo",
+            # Not from the request: its Host header says what the sender likes, and the link would carry the token there.
+            verify_url=f"{self.base_url}/verify",
+            reset_password_url=f"{self.base_url}/reset-password",
+        )
 
 
 def load_settings(data: Path, base_url: str = "http://127.0.0.1:8000") -> Settings:

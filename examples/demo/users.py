@@ -1,13 +1,13 @@
 import uuid
-from typing import Any
 
 from fastapi import Request
 
 from examples.demo.database import User
-from examples.demo.outbox import Mail, Outbox
 from examples.demo.settings import Settings
 from fastapi_users import BaseUserManager, InvalidPasswordException, UUIDIDMixin, schemas
 from fastapi_users.db import BaseUserDatabase
+from fastapi_users.events import Subscribers
+from fastapi_users.mail import Mailer
 
 
 class UserRead(schemas.BaseUser[uuid.UUID]): ...
@@ -20,15 +20,24 @@ class UserUpdate(schemas.BaseUserUpdate): ...
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """What the library does not decide for you: which passwords are good, and what is mailed when."""
+    """What the library does not decide for you: which passwords are good, and when an address has to be confirmed."""
 
-    def __init__(self, user_db: BaseUserDatabase[User, uuid.UUID], settings: Settings, outbox: Outbox) -> None:
+    notify_new_login = True
+
+    def __init__(
+        self,
+        user_db: BaseUserDatabase[User, uuid.UUID],
+        settings: Settings,
+        *,
+        mailer: Mailer,
+        subscribers: Subscribers | None = None,
+    ) -> None:
         super().__init__(user_db)
         self.reset_password_token_secret = settings.secrets.reset_password_token
         self.verification_token_secret = settings.secrets.verification_token
-        # Not from the request: its Host header says what the sender likes, and the link would carry the token there.
-        self.base_url = settings.base_url
-        self.outbox = outbox
+        self.mailer = mailer
+        self.mail_templates = settings.mail_templates
+        self.subscribers = subscribers
 
     async def validate_password(self, password: str, user: schemas.BaseUserCreate | User) -> None:
         if len(password) < 8:  # noqa: PLR2004 -- the rule is the number
@@ -40,28 +49,7 @@ class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
     async def on_after_register(self, user: User, request: Request | None = None) -> None:
         await self.request_verify(user, request)
 
-    async def on_after_update(self, user: User, update_dict: dict[str, Any], request: Request | None = None) -> None:
-        if "email" in update_dict and user.is_active and not user.is_verified:
+    async def on_after_email_changed(self, user: User, old_email: str, request: Request | None = None) -> None:
+        await super().on_after_email_changed(user, old_email, request)  # it warns the old address
+        if user.is_active and not user.is_verified:  # a superuser may have said otherwise
             await self.request_verify(user, request)
-
-    async def on_after_request_verify(self, user: User, token: str, request: Request | None = None) -> None:
-        self.outbox.send(
-            Mail(
-                to=user.email,
-                subject="Is this your e-mail address?",
-                text="Open this page within an hour to confirm it:",
-                link=f"{self.base_url}/verify?token={token}",
-                token=token,
-            )
-        )
-
-    async def on_after_forgot_password(self, user: User, token: str, request: Request | None = None) -> None:
-        self.outbox.send(
-            Mail(
-                to=user.email,
-                subject="A new password",
-                text="Open this page within an hour to choose one. If you did not ask for it, do nothing:",
-                link=f"{self.base_url}/reset-password?token={token}",
-                token=token,
-            )
-        )

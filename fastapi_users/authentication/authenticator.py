@@ -4,12 +4,21 @@ from inspect import Parameter, Signature
 from keyword import iskeyword
 from typing import Any, Generic, Literal, TypeVar, overload
 
-from fastapi import Depends, HTTPException, status
+from fastapi import Depends, HTTPException, WebSocket, WebSocketException, status
+from fastapi.security import (
+    APIKeyHeader,
+    APIKeyQuery,
+    HTTPBearer,
+    OAuth2AuthorizationCodeBearer,
+    OAuth2PasswordBearer,
+)
 from makefun import with_signature
 
 from fastapi_users import models
 from fastapi_users.authentication.backend import AuthenticationBackend
+from fastapi_users.authentication.fresh import ReauthenticationRequired, refuse_stale
 from fastapi_users.authentication.strategy import Strategy
+from fastapi_users.authentication.transport.base import read_token
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.types import DependencyCallable
 
@@ -24,6 +33,7 @@ _Dependency = Callable[..., Coroutine[Any, Any, models.UP]]
 _OptionalDependency = Callable[..., Coroutine[Any, Any, models.UP | None]]
 _TokenDependency = Callable[..., Coroutine[Any, Any, tuple[models.UP, str]]]
 _OptionalTokenDependency = Callable[..., Coroutine[Any, Any, tuple[models.UP | None, str | None]]]
+_AuthenticateDependency = Callable[..., Coroutine[Any, Any, Callable[[str], Coroutine[Any, Any, models.UP | None]]]]
 
 
 def name_to_variable_name(name: str) -> str:
@@ -45,6 +55,8 @@ class Authenticator(Generic[models.UP, models.ID]):
     The backends are asked in their order, and the first one that knows its token decides. ``optional`` gives ``None``
     instead of a refusal. ``active`` refuses inactive users with 401, ``verified`` and ``superuser`` refuse others with
     403. ``get_enabled_backends`` is a dependency that returns the backends which may decide in this request.
+    ``fresh`` refuses with 401 whoever last proved who it is more than so many seconds ago, and tells by which methods
+    that can be done again: see :class:`~fastapi_users.authentication.fresh.ReauthenticationRequired`.
 
     Every call makes a new function, so keep the result: it is the key for ``app.dependency_overrides``.
     """
@@ -67,6 +79,8 @@ class Authenticator(Generic[models.UP, models.ID]):
         verified: bool = False,
         superuser: bool = False,
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+        *,
+        fresh: float | None = None,
     ) -> _TokenDependency[models.UP]: ...
 
     @overload
@@ -77,6 +91,8 @@ class Authenticator(Generic[models.UP, models.ID]):
         verified: bool = False,
         superuser: bool = False,
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+        *,
+        fresh: float | None = None,
     ) -> _OptionalTokenDependency[models.UP]: ...
 
     def current_user_token(
@@ -86,16 +102,17 @@ class Authenticator(Generic[models.UP, models.ID]):
         verified: bool = False,
         superuser: bool = False,
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+        *,
+        fresh: float | None = None,
     ) -> Callable[..., Coroutine[Any, Any, Any]]:
         """A dependency for the user and the token it came with.
 
         :raises DuplicateBackendNamesError: also from the routers that need a user.
         """
+        flags = _flags(optional=optional, active=active, verified=verified, superuser=superuser, fresh=fresh)
 
         async def current_user_token_dependency(*args: Any, **kwargs: Any) -> Any:
-            return await self._authenticate(
-                *args, optional=optional, active=active, verified=verified, superuser=superuser, **kwargs
-            )
+            return await self._authenticate(*args, **flags, **kwargs)
 
         return _with_parameters(self._get_dependency_signature(get_enabled_backends), current_user_token_dependency)
 
@@ -107,6 +124,8 @@ class Authenticator(Generic[models.UP, models.ID]):
         verified: bool = False,
         superuser: bool = False,
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+        *,
+        fresh: float | None = None,
     ) -> _Dependency[models.UP]: ...
 
     @overload
@@ -117,6 +136,8 @@ class Authenticator(Generic[models.UP, models.ID]):
         verified: bool = False,
         superuser: bool = False,
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+        *,
+        fresh: float | None = None,
     ) -> _OptionalDependency[models.UP]: ...
 
     def current_user(
@@ -126,19 +147,109 @@ class Authenticator(Generic[models.UP, models.ID]):
         verified: bool = False,
         superuser: bool = False,
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+        *,
+        fresh: float | None = None,
     ) -> Callable[..., Coroutine[Any, Any, Any]]:
         """A dependency for the user.
 
         :raises DuplicateBackendNamesError: also from the routers that need a user.
         """
+        flags = _flags(optional=optional, active=active, verified=verified, superuser=superuser, fresh=fresh)
 
         async def current_user_dependency(*args: Any, **kwargs: Any) -> Any:
-            user, _ = await self._authenticate(
-                *args, optional=optional, active=active, verified=verified, superuser=superuser, **kwargs
-            )
+            user, _ = await self._authenticate(*args, **flags, **kwargs)
             return user
 
         return _with_parameters(self._get_dependency_signature(get_enabled_backends), current_user_dependency)
+
+    @overload
+    def current_websocket_user(
+        self,
+        *,
+        optional: Literal[False] = False,
+        active: bool = False,
+        verified: bool = False,
+        superuser: bool = False,
+        get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+        fresh: float | None = None,
+        allowed_origins: Sequence[str] = (),
+    ) -> _Dependency[models.UP]: ...
+
+    @overload
+    def current_websocket_user(
+        self,
+        *,
+        optional: bool,
+        active: bool = False,
+        verified: bool = False,
+        superuser: bool = False,
+        get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+        fresh: float | None = None,
+        allowed_origins: Sequence[str] = (),
+    ) -> _OptionalDependency[models.UP]: ...
+
+    def current_websocket_user(
+        self,
+        *,
+        optional: bool = False,
+        active: bool = False,
+        verified: bool = False,
+        superuser: bool = False,
+        get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+        fresh: float | None = None,
+        allowed_origins: Sequence[str] = (),
+    ) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """A dependency for the user of a WebSocket, whose token comes in the handshake as in a request.
+
+        A refusal closes it with 1008 before it is accepted. What a browser sends by itself, a cookie, counts only if
+        the header ``Origin`` is absent (no browser), of the same host, or among the ``allowed_origins``
+        (``https://app.example``): otherwise any page could open a WebSocket in the name of its visitor (OWASP,
+        WebSocket Security Cheat Sheet).
+
+        :raises DuplicateBackendNamesError:
+        """
+        flags = _flags(optional=optional, active=active, verified=verified, superuser=superuser, fresh=fresh)
+
+        async def current_websocket_user_dependency(*args: Any, websocket: WebSocket, **kwargs: Any) -> Any:
+            for backend in self.backends:
+                is_sent_by_script = type(backend.transport.scheme) in _SENT_BY_SCRIPTS
+                if is_sent_by_script or _is_own_origin(websocket, allowed_origins):
+                    kwargs[name_to_variable_name(backend.name)] = await read_token(backend.transport, websocket)
+            try:
+                user, _ = await self._authenticate(*args, **flags, **kwargs)
+            except HTTPException as refusal:
+                raise WebSocketException(status.WS_1008_POLICY_VIOLATION) from refusal
+            return user
+
+        signature = self._get_signature_without_tokens(get_enabled_backends)
+        websocket = Parameter("websocket", Parameter.POSITIONAL_OR_KEYWORD, annotation=WebSocket)
+        signature = signature.replace(parameters=[websocket, *signature.parameters.values()])
+        return _with_parameters(signature, current_websocket_user_dependency)
+
+    def token_reader(
+        self,
+        *,
+        active: bool = False,
+        verified: bool = False,
+        superuser: bool = False,
+        get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
+        fresh: float | None = None,
+    ) -> _AuthenticateDependency[models.UP]:
+        """A dependency for a coroutine function that gives the user of a bare token, or ``None``.
+
+        For tokens that come where no transport looks: in the first message of a WebSocket, in a job, in a form.
+        """
+        flags = _flags(optional=True, active=active, verified=verified, superuser=superuser, fresh=fresh)
+
+        async def token_reader_dependency(*args: Any, **kwargs: Any) -> Any:
+            async def read(token: str) -> models.UP | None:
+                tokens: dict[str, Any] = {name_to_variable_name(backend.name): token for backend in self.backends}
+                user, _ = await self._authenticate(*args, **flags, **tokens, **kwargs)
+                return user
+
+            return read
+
+        return _with_parameters(self._get_signature_without_tokens(get_enabled_backends), token_reader_dependency)
 
     async def _authenticate(
         self,
@@ -148,6 +259,7 @@ class Authenticator(Generic[models.UP, models.ID]):
         active: bool = False,
         verified: bool = False,
         superuser: bool = False,
+        fresh: float | None = None,
         **kwargs: Any,
     ) -> tuple[models.UP | None, str | None]:
         """Token and strategy of each backend come under its variable names, the enabled backends under theirs."""
@@ -156,6 +268,7 @@ class Authenticator(Generic[models.UP, models.ID]):
         )
         user: models.UP | None = None
         token: str | None = None
+        session: tuple[Strategy[models.UP, models.ID], str] | None = None
         for backend in self.backends:
             if backend in enabled_backends:
                 token = kwargs.get(name_to_variable_name(backend.name))
@@ -163,13 +276,21 @@ class Authenticator(Generic[models.UP, models.ID]):
                     strategy: Strategy[models.UP, models.ID] = kwargs[name_to_strategy_variable_name(backend.name)]
                     user = await strategy.read_token(token, user_manager)
                     if user:
+                        session = strategy, token
                         break
 
         refusal = _refusal(user, active=active, verified=verified, superuser=superuser)
         if refusal is not None:
             if not optional:
                 raise HTTPException(status_code=refusal)
-            user = None
+            return None, token
+        if fresh is not None and user is not None and session is not None:
+            try:
+                await refuse_stale(*session, user=user, user_manager=user_manager, max_age=fresh)
+            except ReauthenticationRequired:
+                if not optional:
+                    raise
+                return None, token
         return user, token
 
     def _get_dependency_signature(
@@ -198,6 +319,15 @@ class Authenticator(Generic[models.UP, models.ID]):
             )
         return Signature(parameters)
 
+    def _get_signature_without_tokens(
+        self, get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None
+    ) -> Signature:
+        tokens = {name_to_variable_name(backend.name) for backend in self.backends}
+        signature = self._get_dependency_signature(get_enabled_backends)
+        return signature.replace(
+            parameters=[parameter for parameter in signature.parameters.values() if parameter.name not in tokens]
+        )
+
 
 def _with_parameters(signature: Signature, function: F) -> F:
     """Give a function of ``**kwargs`` the parameters that FastAPI has to resolve for it."""
@@ -207,6 +337,24 @@ def _with_parameters(signature: Signature, function: F) -> F:
 
 def _dependency_parameter(name: str, dependency: Any) -> Parameter:
     return Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=Depends(dependency))
+
+
+def _flags(**flags: Any) -> dict[str, Any]:
+    """What is not set is not passed: applications put a function of their own in the place of ``_authenticate``."""
+    return {name: value for name, value in flags.items() if name != "fresh" or value is not None}
+
+
+# A browser adds these tokens to no request by itself. A subclass may read a cookie as well, hence the very classes.
+_SENT_BY_SCRIPTS = (APIKeyHeader, APIKeyQuery, HTTPBearer, OAuth2AuthorizationCodeBearer, OAuth2PasswordBearer)
+
+
+def _is_own_origin(websocket: WebSocket, allowed_origins: Sequence[str]) -> bool:
+    origin = websocket.headers.get("origin")
+    if origin is None or origin in allowed_origins:
+        return True
+    scheme, _, host = origin.partition("://")
+    # A proxy that ends TLS lets a page of https look like one that opens a plain WebSocket, but not the other way round.
+    return host == websocket.headers.get("host") and (scheme == "https" or websocket.url.scheme == "ws")
 
 
 def _refusal(user: models.UP | None, *, active: bool, verified: bool, superuser: bool) -> int | None:

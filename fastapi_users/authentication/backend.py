@@ -1,5 +1,6 @@
 from contextlib import suppress
-from typing import Generic
+from functools import cached_property
+from typing import Any, Generic
 
 from fastapi import Response, status
 
@@ -27,6 +28,11 @@ class AuthenticationBackend(Generic[models.UP, models.ID]):
         self.name = name
         self.transport = transport
         self.get_strategy = get_strategy
+
+    @cached_property
+    def login_openapi_extra(self) -> dict[str, Any]:
+        """What the documents of the routes that log in say more; filled when a feature can interrupt a login."""
+        return {}
 
     async def login(self, strategy: Strategy[models.UP, models.ID], user: models.UP) -> Response:
         return await self.transport.get_login_response(await strategy.write_token(user))

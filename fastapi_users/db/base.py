@@ -1,3 +1,4 @@
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Generic
 
@@ -60,6 +61,25 @@ class BaseUserDatabase(Generic[UP, ID]):
     def transaction(self) -> AbstractAsyncContextManager[None]:
         """Inside, writes count together at the end, or not at all. An adapter that cannot do that writes one by one."""
         return nullcontext()
+
+    async def after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Run it now, or, inside ``transaction()``, after the commit; never if that is rolled back.
+
+        After the outermost one, in the order in which they came. One that raises keeps none of the others from running;
+        the first error goes on to whoever opened the transaction, which stays committed.
+        """
+        await callback()
+
+
+async def run_callbacks(callbacks: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    errors: list[Exception] = []
+    for callback in callbacks:
+        try:
+            await callback()
+        except Exception as error:  # noqa: BLE001, PERF203 -- raised below, after the others ran
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 UserDatabaseDependency = DependencyCallable[BaseUserDatabase[UP, ID]]

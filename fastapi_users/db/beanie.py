@@ -3,9 +3,9 @@
 import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, cast
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication.strategy.db import AccessTokenDatabase, AccessTokenProtocol
@@ -72,6 +72,35 @@ class BeanieBaseAccessToken(BaseModel):
 
 class BeanieBaseAccessTokenDocument(BeanieBaseAccessToken, Document):
     pass
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+# MongoDB returns times without their zone.
+_Moment = Annotated[datetime, AfterValidator(_in_utc)]
+
+
+class BeanieBaseOneTimeSecret(BaseModel):
+    """Mix it into a document of yours, ``class OneTimeSecret(BeanieBaseOneTimeSecret, Document)``: what
+    :mod:`fastapi_users.one_time` keeps.
+    """
+
+    digest: str
+    purpose: str
+    subject: str
+    tries: int = 0
+    created_at: _Moment = Field(default_factory=lambda: datetime.now(timezone.utc))
+    expires_at: _Moment
+    used_at: _Moment | None = None
+
+    class Settings:
+        indexes: ClassVar[list[Any]] = [
+            IndexModel("digest", unique=True),
+            IndexModel("subject"),
+            IndexModel("expires_at"),
+        ]
 
 
 if TYPE_CHECKING:

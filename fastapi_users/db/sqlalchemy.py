@@ -4,7 +4,7 @@ import math
 import unicodedata
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from functools import partial
@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication.strategy.db import AP, AccessTokenDatabase
-from fastapi_users.db.base import BaseUserDatabase
+from fastapi_users.db.base import BaseUserDatabase, run_callbacks
 from fastapi_users.db.store import Condition, Increment, M, Store, Where
 from fastapi_users.models import ID, OAP, UP
 
@@ -46,6 +46,7 @@ with needs_extra("sqlalchemy"):
         select,
         update,
     )
+    from sqlalchemy.dialects import mysql
     from sqlalchemy.dialects.postgresql import UUID
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -117,6 +118,13 @@ def now_utc() -> datetime:
 
 
 _EMAIL_LENGTH = 320
+_MYSQL = ("mysql", "mariadb")
+
+
+def _exact_text(length: int) -> String:
+    """Compared as it is, also where the usual collations take one letter case, or one accent, for another."""
+    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return String(length).with_variant(exact, *_MYSQL)
 
 
 class SQLAlchemyBaseUserTable(Generic[ID]):
@@ -204,6 +212,32 @@ class SQLAlchemyBaseAccessTokenTableUUID(SQLAlchemyBaseAccessTokenTable[UUID_ID]
         @declared_attr
         def user_id(cls) -> Mapped[UUID_ID]:
             return mapped_column(GUID, ForeignKey("user.id", ondelete="cascade"), nullable=False)
+
+
+class SQLAlchemyBaseOneTimeSecretTable:
+    """Mix it into a declarative class of yours: what :mod:`fastapi_users.one_time` keeps.
+
+    No foreign key: a subject is a user's id for one purpose, and an address that no user has yet for another.
+    """
+
+    __tablename__ = "one_time_secret"
+
+    if TYPE_CHECKING:
+        digest: str
+        purpose: str
+        subject: str
+        tries: int
+        created_at: datetime
+        expires_at: datetime
+        used_at: datetime | None
+    else:
+        digest: Mapped[str] = mapped_column(_exact_text(64), primary_key=True)
+        purpose: Mapped[str] = mapped_column(_exact_text(32), nullable=False)
+        subject: Mapped[str] = mapped_column(_exact_text(_EMAIL_LENGTH), index=True, nullable=False)
+        tries: Mapped[int] = mapped_column(Integer, default=0, nullable=False)
+        created_at: Mapped[datetime] = mapped_column(TIMESTAMPAware(timezone=True), nullable=False, default=now_utc)
+        expires_at: Mapped[datetime] = mapped_column(TIMESTAMPAware(timezone=True), index=True, nullable=False)
+        used_at: Mapped[datetime | None] = mapped_column(TIMESTAMPAware(timezone=True), nullable=True)
 
 
 class SQLAlchemyUniqueEmailMixin:
@@ -356,6 +390,7 @@ class _SessionCalls:
         for row in transaction.rows:
             if inspect(row).expired_attributes:  # by a session made with expire_on_commit=True
                 await self.restore(row)
+        await run_callbacks(transaction.callbacks)
 
 
 class _OpenTransaction:
@@ -363,6 +398,7 @@ class _OpenTransaction:
 
     def __init__(self) -> None:
         self.rows: list[Any] = []
+        self.callbacks: list[Callable[[], Awaitable[None]]] = []
         self.has_failed = False
 
     def refuse_if_failed(self) -> None:
@@ -519,6 +555,13 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         """Writes inside it flush, and are committed together at its end; an exception rolls them back."""
         return self._calls.transaction()
 
+    async def after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
+        transaction = self._calls.open_transaction
+        if transaction is None:
+            await callback()
+        else:
+            transaction.callbacks.append(callback)
+
     async def _get_user(self, statement: Select[Any]) -> UP | None:
         """Every look-up of a user comes through here: override it to extend them all, with a tenant filter say."""
         return await self._calls.execute(statement, lambda result: cast("UP | None", result.unique().scalars().first()))
@@ -588,7 +631,6 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         return self.oauth_account_table
 
 
-_MYSQL = ("mysql", "mariadb")
 _IGNORES_LETTER_CASE: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
 
 
@@ -676,10 +718,17 @@ class SQLAlchemyStore(Generic[M]):
         )
 
     async def create(self, values: Mapping[str, Any]) -> M:
-        row = self._model(**values)
-        self._calls.session.add(row)
-        await self._calls.save()
-        await self._calls.complete(row, is_new=True)
+        row, calls = self._model(**values), self._calls
+        loaded = calls.session.identity_map.values()
+        calls.session.add(row)
+        try:
+            await calls.save()
+        except Exception:
+            if calls.open_transaction is None:
+                for other in loaded:  # a user, say, that the rollback expired
+                    await calls.restore(other)
+            raise
+        await calls.complete(row, is_new=True)
         return row
 
     async def update_where(self, where: Where, values: Mapping[str, Any]) -> int:

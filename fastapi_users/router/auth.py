@@ -3,6 +3,14 @@ from fastapi.security import OAuth2PasswordRequestForm
 
 from fastapi_users import models
 from fastapi_users.authentication import AuthenticationBackend, Authenticator, Strategy
+from fastapi_users.authentication.login import (
+    PASSWORD_METHOD,
+    check_credentials,
+    complete_login,
+    login_openapi_extra,
+    refuse_unfit,
+)
+from fastapi_users.events import LoggedOut
 from fastapi_users.exceptions import BadCredentials, UserNotVerified
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.openapi import OpenAPIResponseType
@@ -38,7 +46,12 @@ def get_auth_router(
         **backend.transport.get_openapi_logout_responses_success(),
     }
 
-    @router.post("/login", name=f"auth:{backend.name}.login", responses=login_responses)
+    @router.post(
+        "/login",
+        name=f"auth:{backend.name}.login",
+        responses=login_responses,
+        openapi_extra=login_openapi_extra(backend),
+    )
     async def login(
         request: Request,
         credentials: OAuth2PasswordRequestForm = Depends(),
@@ -46,21 +59,30 @@ def get_auth_router(
         strategy: Strategy[models.UP, models.ID] = Depends(backend.get_strategy),
     ) -> Response:
         with LOGIN:
-            user = await user_manager.authenticate(credentials)
-            if user is None or not user.is_active:
-                raise BadCredentials
-            if requires_verification and not user.is_verified:
-                raise UserNotVerified
-        response = await backend.login(strategy, user)
-        await user_manager.on_after_login(user, request, response)
-        return response
+            user = await check_credentials(user_manager, credentials, request=request)
+            refuse_unfit(user, requires_verification=requires_verification)
+        # Not within the table: exceptions of the application's hooks are no refusals of ours.
+        return await complete_login(
+            backend,
+            strategy,
+            user=user,
+            user_manager=user_manager,
+            methods=[PASSWORD_METHOD],
+            request=request,
+            requires_verification=requires_verification,
+        )
 
     @router.post("/logout", name=f"auth:{backend.name}.logout", responses=logout_responses)
     async def logout(
+        request: Request,
         user_token: tuple[models.UP, str] = Depends(get_current_user_token),
+        user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
         strategy: Strategy[models.UP, models.ID] = Depends(backend.get_strategy),
     ) -> Response:
         user, token = user_token
-        return await backend.logout(strategy, user, token)
+        response = await backend.logout(strategy, user, token)
+        facts = user_manager._facts(request)
+        await user_manager._seam_event(LoggedOut(user_id=user.id, request=facts, backend=backend.name))
+        return response
 
     return router

@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from fastapi_users.exceptions import InvalidPasswordException
+from fastapi_users.mail.delivery import collect
 from fastapi_users.openapi import OpenAPIResponseType
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,6 +42,7 @@ class ErrorCode(str, Enum):
     VERIFY_USER_BAD_TOKEN = "VERIFY_USER_BAD_TOKEN"
     VERIFY_USER_ALREADY_VERIFIED = "VERIFY_USER_ALREADY_VERIFIED"
     UPDATE_USER_EMAIL_ALREADY_EXISTS = "UPDATE_USER_EMAIL_ALREADY_EXISTS"
+    REAUTHENTICATE_BAD_CREDENTIALS = "REAUTHENTICATE_BAD_CREDENTIALS"
     UPDATE_USER_INVALID_PASSWORD = "UPDATE_USER_INVALID_PASSWORD"
     ACCESS_TOKEN_ALREADY_EXPIRED = "ACCESS_TOKEN_ALREADY_EXPIRED"
     ACCESS_TOKEN_DECODE_ERROR = "ACCESS_TOKEN_DECODE_ERROR"
@@ -55,7 +57,7 @@ class Refusals:
 
     def __init__(
         self,
-        table: Mapping[type[Exception], tuple[ErrorCode, str]],
+        table: Mapping[type[Exception], tuple[Enum, str]],
         *,
         legacy_examples: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
@@ -105,18 +107,32 @@ def takes(**annotations: type[BaseModel]) -> Callable[[F], F]:
 
 
 class SafeRoute(APIRoute):
-    """A route whose 422 answers repeat no password and can always be written as JSON."""
+    """A route whose 422 answers repeat no password and can always be written as JSON.
+
+    What the manager leaves for later, such as mails, is done when the answer has been sent.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handle_safely(request: Request) -> Response:
+            after_response = collect(request)
             try:
-                return await handle(request)
+                response = await handle(request)
             except RequestValidationError as error:
                 safe_error = RequestValidationError(
                     [presentable_error(item) for item in error.errors()], body=presentable(error.body)
                 )
+            except Exception:
+                # A hook failed: what has happened before it has happened all the same.
+                await after_response()
+                raise
+            else:
+                if after_response.tasks:
+                    if response.background is not None:  # it may fail, ours do not
+                        after_response.tasks.append(response.background)
+                    response.background = after_response
+                return response
             raise safe_error
 
         return handle_safely
@@ -124,6 +140,7 @@ class SafeRoute(APIRoute):
 
 _MASK = "**********"
 _MAX_DEPTH = 10
+_SECRETS = ("code", "pin", "ticket")  # "postcode" is none
 
 
 def presentable_error(error: Any) -> Any:
@@ -165,4 +182,7 @@ def _presentable_scalar(value: Any) -> Any:
 
 
 def _is_secret(name: Any) -> bool:
-    return isinstance(name, str) and ("password" in name.lower() or "token" in name.lower())
+    if not isinstance(name, str):
+        return False
+    name = name.lower()
+    return name in _SECRETS or "password" in name or "token" in name

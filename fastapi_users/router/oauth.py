@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from fastapi_users import models, schemas
 from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication import AuthenticationBackend, Authenticator, Strategy
+from fastapi_users.authentication.login import FEDERATED_METHOD, complete_login, login_openapi_extra, refuse_unfit
 from fastapi_users.exceptions import BadCredentials, FastAPIUsersException, UserAlreadyExists
 from fastapi_users.jwt import SecretType, decode_jwt, generate_jwt
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
@@ -246,7 +247,12 @@ def get_oauth_router(
     ) -> OAuth2AuthorizeResponse:
         return await flow.authorize(request, response, scopes)
 
-    @router.get("/callback", name=flow.callback_route, responses=LOGIN_CALLBACK.responses)
+    @router.get(
+        "/callback",
+        name=flow.callback_route,
+        responses=LOGIN_CALLBACK.responses,
+        openapi_extra=login_openapi_extra(backend),
+    )
     async def callback(
         request: Request,
         token_and_state: tuple[OAuth2Token, str | None] = Depends(flow.exchange),
@@ -264,11 +270,15 @@ def get_oauth_router(
                 associate_by_email=associate_by_email,
                 is_verified_by_default=is_verified_by_default,
             )
-            if not user.is_active:
-                raise BadCredentials
-        response = await backend.login(strategy, user)
-        await user_manager.on_after_login(user, request, response)
-        return response
+            refuse_unfit(user, requires_verification=False)
+        return await complete_login(
+            backend,
+            strategy,
+            user=user,
+            user_manager=user_manager,
+            methods=[FEDERATED_METHOD],
+            request=request,
+        )
 
     return router
 

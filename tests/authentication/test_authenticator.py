@@ -1,15 +1,23 @@
 import inspect
+import json
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request, WebSocket
 from fastapi.security.base import SecurityBase
 from httpx import ASGITransport, AsyncClient
 
 from fastapi_users import BaseUserManager
-from fastapi_users.authentication import AuthenticationBackend, Authenticator, BearerTransport, Strategy, Transport
+from fastapi_users.authentication import (
+    AuthenticationBackend,
+    Authenticator,
+    BearerTransport,
+    CookieTransport,
+    Strategy,
+    Transport,
+)
 from fastapi_users.authentication.authenticator import DuplicateBackendNamesError
 from fastapi_users.testing import InMemoryUserDatabase, User
 from tests.test_manager import UserManager
@@ -192,3 +200,165 @@ async def test_a_dependency_can_be_overridden() -> None:
     app.dependency_overrides[current_user] = lambda: USERS["root"]
     async with AsyncClient(transport=ASGITransport(app), base_url="https://app.test") as client:
         assert (await client.get("/")).json() == "root@example.org"
+
+
+# WebSockets and bare tokens
+
+
+async def open_websocket(app: FastAPI, path: str, headers: dict[str, str], *messages: str) -> list[dict[str, Any]]:
+    """What the application sends to a client that connects, says something and goes."""
+    incoming: list[dict[str, Any]] = [
+        {"type": "websocket.connect"},
+        *({"type": "websocket.receive", "text": message} for message in messages),
+        {"type": "websocket.disconnect", "code": 1000},
+    ]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return incoming.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(dict(message))
+
+    scope = {
+        "type": "websocket",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "scheme": "wss",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in {"host": "app.test", **headers}.items()],
+        "client": ("192.0.2.1", 1234),
+        "server": ("app.test", 443),
+        "subprotocols": [],
+        "extensions": {},
+    }
+    await app(scope, receive, send)
+    return sent
+
+
+CLOSED = [{"type": "websocket.close", "code": 1008, "reason": ""}]
+cookie = Backend("cookie", CookieTransport(cookie_name="session"), by_name)
+bearer = Backend("bearer", BearerTransport("login"), by_name)
+
+
+def socket_app(**options: Any) -> FastAPI:
+    app = FastAPI()
+    current_user = authenticator(cookie, bearer).current_websocket_user(**options)
+
+    @app.websocket("/live")
+    async def live(websocket: WebSocket, user: Any = Depends(current_user)) -> None:
+        await websocket.accept()
+        await websocket.send_text("nobody" if user is None else user.email)
+        await websocket.close()
+
+    return app
+
+
+async def greeted(app: FastAPI, headers: dict[str, str]) -> Any:
+    sent = await open_websocket(app, "/live", headers)
+    if sent == CLOSED:
+        return "refused"
+    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.send", "websocket.close"]
+    return sent[1]["text"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "flags", "answer"),
+    [
+        ({"cookie": "session=plain"}, {}, "plain@example.org"),
+        ({"authorization": "Bearer plain"}, {}, "plain@example.org"),
+        ({}, {}, "refused"),
+        ({"cookie": "session=unknown"}, {}, "refused"),
+        ({"authorization": "Basic plain"}, {}, "refused"),
+        ({"cookie": "session=unknown"}, {"optional": True}, "nobody"),
+        ({"cookie": "session=inactive"}, {}, "inactive@example.org"),
+        ({"cookie": "session=inactive"}, {"active": True}, "refused"),
+        ({"cookie": "session=plain"}, {"verified": True}, "refused"),
+        ({"cookie": "session=verified"}, {"superuser": True}, "refused"),
+        ({"cookie": "session=root"}, {"active": True, "verified": True, "superuser": True}, "root@example.org"),
+        ({"cookie": "session=plain", "origin": "https://app.test"}, {}, "plain@example.org"),
+        ({"cookie": "session=plain", "origin": "https://evil.test"}, {}, "refused"),
+        ({"cookie": "session=plain", "origin": "null"}, {}, "refused"),
+        ({"cookie": "session=plain", "origin": "https://[evil"}, {}, "refused"),
+        ({"cookie": "session=plain", "origin": "https://app.test:444"}, {}, "refused"),
+        ({"cookie": "session=plain", "origin": "http://app.test"}, {}, "refused"),  # the socket is one of https
+        (
+            {"cookie": "session=plain", "origin": "https://ui.test"},
+            {"allowed_origins": ["https://ui.test"]},
+            "plain@example.org",
+        ),
+        ({"authorization": "Bearer plain", "origin": "https://evil.test"}, {}, "plain@example.org"),
+    ],
+)
+async def test_a_websocket_has_a_user_as_a_request_has(
+    headers: dict[str, str], flags: dict[str, Any], answer: str
+) -> None:
+    assert await greeted(socket_app(**flags), headers) == answer
+
+
+async def test_a_token_of_any_other_scheme_may_be_sent_by_the_browser_itself() -> None:
+    """Of a scheme of the application it is not known whether it reads a cookie."""
+    app = FastAPI()
+    current_user = authenticator(one).current_websocket_user()
+
+    @app.websocket("/live")
+    async def live(websocket: WebSocket, user: Any = Depends(current_user)) -> None:
+        await websocket.accept()
+        await websocket.send_text(user.email)
+        await websocket.close()
+
+    assert await greeted(app, {"one": "plain"}) == "plain@example.org"
+    assert await greeted(app, {"one": "plain", "origin": "https://evil.test"}) == "refused"
+
+
+async def test_the_enabled_backends_of_a_websocket_are_asked_for() -> None:
+    async def only_bearer() -> list[Backend]:
+        return [bearer]
+
+    app = socket_app(get_enabled_backends=only_bearer)
+
+    assert await greeted(app, {"cookie": "session=plain"}) == "refused"
+    assert await greeted(app, {"authorization": "Bearer plain"}) == "plain@example.org"
+
+
+@pytest.mark.parametrize(
+    ("token", "flags", "answer"),
+    [
+        ("plain", {}, "plain@example.org"),
+        ("unknown", {}, None),
+        ("inactive", {"active": True}, None),
+        ("plain", {"verified": True}, None),
+        ("verified", {"superuser": True}, None),
+        ("root", {"active": True, "verified": True, "superuser": True}, "root@example.org"),
+    ],
+)
+async def test_a_bare_token_is_read_with_the_same_checks(token: str, flags: dict[str, Any], answer: str | None) -> None:
+    app = FastAPI()
+    token_reader = authenticator(one, two).token_reader(**flags)
+
+    @app.websocket("/live")
+    async def live(websocket: WebSocket, read_token: Any = Depends(token_reader)) -> None:
+        await websocket.accept()
+        user = await read_token(await websocket.receive_text())
+        await websocket.send_json(user and user.email)
+
+    sent = await open_websocket(app, "/live", {}, token)
+
+    assert json.loads(sent[1]["text"]) == answer
+
+
+async def test_a_replaced_authenticate_gets_what_it_got_before() -> None:
+    """Applications put a function of their own in its place: what is not set is not passed."""
+    authenticating, given = authenticator(one), []
+
+    async def authenticate(**kwargs: Any) -> Any:
+        given.append(sorted(kwargs))
+        return USERS["plain"], "token"
+
+    authenticating._authenticate = authenticate  # type: ignore[method-assign,assignment]  # that is what is tested
+    await ask(authenticating.current_user(), {})
+    await ask(authenticating.current_user(fresh=60), {})
+
+    before = ["active", "one", "optional", "strategy_one", "superuser", "user_manager", "verified"]
+    assert given == [before, sorted([*before, "fresh"])]

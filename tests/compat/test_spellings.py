@@ -11,6 +11,7 @@ from fastapi import Request, Response
 
 from fastapi_users import BaseUserManager, InvalidPasswordException, UUIDIDMixin, schemas
 from fastapi_users.jwt import SecretType
+from fastapi_users.mail import Message
 from fastapi_users.testing import weak_password_helper
 from tests.world import PASSWORD, User, UserCreate, World
 
@@ -56,14 +57,14 @@ class Overridden:
         self.note("on_after_update", user, request)
 
     async def on_after_request_verify(self, user: User, token: str, request: Request | None = None) -> None:
-        self.world.outbox.send(to=user.email, subject="Verify", text=token)
+        await self.world.outbox.send(Message(to=user.email, subject="Verify", text=token))
         self.note("on_after_request_verify", user, request)
 
     async def on_after_verify(self, user: User, request: Request | None = None) -> None:
         self.note("on_after_verify", user, request)
 
     async def on_after_forgot_password(self, user: User, token: str, request: Request | None = None) -> None:
-        self.world.outbox.send(to=user.email, subject="Reset", text=token)
+        await self.world.outbox.send(Message(to=user.email, subject="Reset", text=token))
         self.note("on_after_forgot_password", user, request)
 
     async def on_after_reset_password(self, user: User, request: Request | None = None) -> None:
@@ -121,12 +122,12 @@ async def test_a_manager_with_everything_overridden_goes_through_everything(
         assert registered.status_code == 201
 
         await post("/auth/request-verify-token", json={"email": email})
-        token = world.outbox.last(to=email).token
+        token = world.outbox.token(to=email)
         assert jwt.decode(token, VERIFY_SECRET, audience="app:verify", algorithms=["HS256"])["email"] == email
         assert (await post("/auth/verify", json={"token": token})).json()["is_verified"]
 
         await post("/auth/forgot-password", json={"email": email})
-        token = world.outbox.last(to=email).token
+        token = world.outbox.token(to=email)
         assert jwt.decode(token, RESET_SECRET, audience="app:reset", algorithms=["HS256"])["sub"]
         assert (await post("/auth/reset-password", json={"token": token, "password": "new " + PASSWORD})).is_success
 

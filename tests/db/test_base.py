@@ -32,3 +32,14 @@ async def test_what_an_adapter_need_not_have_has_a_fallback_or_a_clear_error() -
         assert await adapter.reserve_email("ann@example.org", None)
     with pytest.raises(NotImplementedError, match="BaseUserDatabase has no store"):
         adapter.store(User)
+
+
+async def test_an_adapter_without_transactions_has_no_commit_to_wait_for() -> None:
+    adapter, seen = BaseUserDatabase[User, uuid.UUID](), list[str]()
+
+    async def note() -> None:
+        seen.append("done")
+
+    async with adapter.transaction():
+        await adapter.after_commit(note)
+        assert seen == ["done"]

@@ -1,5 +1,6 @@
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ from fastapi_users.db.sqlalchemy import (
     TIMESTAMPAware,
     now_utc,
 )
-from tests.world import PASSWORD, AccessToken, OAuthAccount, RecommendedUser, User, World
+from tests.world import PASSWORD, AccessToken, Note, OAuthAccount, RecommendedUser, User, World
 
 ACCOUNT = {
     "oauth_name": "provider",
@@ -391,6 +392,35 @@ async def test_a_write_that_failed_inside_a_transaction_fails_the_transaction(us
         await go_on_after_an_error()
 
     assert await users.get_by_email("ann@example.org") is None
+
+
+async def test_adapters_on_one_session_wait_for_the_same_commit(users: Users, session: AsyncSession) -> None:
+    others, seen = SQLAlchemyUserDatabase[User, uuid.UUID](session, User), list[str]()
+
+    async def note() -> None:
+        seen.append("done")
+
+    async with users.transaction():
+        async with others.transaction():
+            await others.after_commit(note)
+        assert seen == []
+    assert seen == ["done"]
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["outside a transaction", "inside one"])
+async def test_a_refused_row_of_a_feature_leaves_the_user_readable(users: Users, inside: bool) -> None:
+    store = users.store(Note)
+    await store.create({"name": "taken", "number": 1})
+    user = await users.create({"email": "ann@example.org", "hashed_password": "h"})
+
+    async def create_it_again() -> None:
+        async with users.transaction() if inside else nullcontext():
+            await users.update(user, {})
+            await store.create({"name": "taken", "number": 2})
+
+    with pytest.raises(IntegrityError):
+        await create_it_again()
+    assert (user.email, user.oauth_accounts) == ("ann@example.org", [])
 
 
 async def test_what_waits_in_the_session_is_committed_with_an_update(users: Users, world: World) -> None:

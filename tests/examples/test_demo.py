@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio.to_thread
 import httpx
@@ -19,12 +20,16 @@ from fastapi import FastAPI
 from examples.demo import pages
 from examples.demo.__main__ import main
 from examples.demo.app import create_app
-from examples.demo.outbox import Mail
+from examples.demo.outbox import Outbox
 from examples.demo.settings import load_settings
+from fastapi_users.events import LoginFailed, RequestFacts
+from fastapi_users.mail import Message
+from fastapi_users.testing import frozen_clock
 
 ROOT = Path(__file__).parents[2]
 EMAIL = "ada@example.com"
 PASSWORD = "correct-horse-battery"
+EVIL = '"><script>evil()</script>'
 
 
 @asynccontextmanager
@@ -57,17 +62,30 @@ async def log_in(demo: httpx.AsyncClient, email: str = EMAIL, password: str = PA
     return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
 
-async def newest_mail(demo: httpx.AsyncClient) -> str:
+class Mail(NamedTuple):
+    subject: str
+    to: str
+    number: str
+    html: str
+    text: str
+
+
+async def all_mails(demo: httpx.AsyncClient) -> list[Mail]:
+    """As the outbox shows them: the newest first."""
     page = (await demo.get("/outbox")).text
-    mail = re.search(r"<article>.*?</article>", page, re.DOTALL)
-    assert mail is not None, page
-    return html.unescape(mail[0])
+    parts = re.compile(
+        r'<h2>(.*?)</h2><p>To: (.*?) \(<a href="/outbox/(\d+)">.*?</p><iframe sandbox="[\w -]+" srcdoc="([^"]+)"></iframe>'
+        "<details><summary>Text</summary><pre>(.*?)</pre>",
+        re.DOTALL,
+    )
+    return [Mail(*map(html.unescape, found)) for found in parts.findall(page)]
 
 
 async def newest_token(demo: httpx.AsyncClient) -> str:
-    token = re.search("<code>(.+)</code>", await newest_mail(demo))
-    assert token is not None
-    return token[1]
+    newest, *_ = await all_mails(demo)
+    token = re.search(r"^eyJ\S+$", newest.text, re.MULTILINE)
+    assert token is not None, newest.text
+    return token[0]
 
 
 async def test_an_account_from_registration_to_a_new_password(
@@ -75,14 +93,16 @@ async def test_an_account_from_registration_to_a_new_password(
 ) -> None:
     await register(demo)
 
-    mail = await newest_mail(demo)
+    [mail] = await all_mails(demo)
     token = await newest_token(demo)
-    assert "To: ada@example.com" in mail
-    assert f'<a href="http://127.0.0.1:8000/verify?token={token}">' in mail
+    link = f"http://127.0.0.1:8000/verify?token={token}"
+    assert mail.to == EMAIL
+    assert f'<a class="button" href="{link}"' in mail.html
+    assert f">{token}</p>" in mail.html
     terminal = capsys.readouterr().out
-    assert "| To:      ada@example.com\n| Subject: Is this your e-mail address?\n" in terminal
-    assert f"| http://127.0.0.1:8000/verify?token={token}\n" in terminal
-    assert f"| {token}\n" in terminal
+    assert f"To:      {EMAIL}\nSubject: Confirm your e-mail address for fastapi-users demo\n" in terminal
+    assert f"\n{link}\n" in terminal
+    assert f"\n{token}\n" in terminal
 
     answer = await demo.post("/auth/verify", json={"token": token})
     assert (answer.status_code, answer.json()["is_verified"]) == (200, True)
@@ -92,20 +112,111 @@ async def test_an_account_from_registration_to_a_new_password(
 
     answer = await demo.patch("/users/me", json={"email": "lovelace@example.com"}, headers=authorization)
     assert (answer.status_code, answer.json()["is_verified"]) == (200, False)
-    assert "To: lovelace@example.com" in await newest_mail(demo)
     answer = await demo.post("/auth/verify", json={"token": await newest_token(demo)})
     assert (answer.status_code, answer.json()["is_verified"]) == (200, True)
 
     answer = await demo.post("/auth/forgot-password", json={"email": "lovelace@example.com"})
     assert answer.status_code == 202
     token = await newest_token(demo)
-    assert f'<a href="http://127.0.0.1:8000/reset-password?token={token}">' in await newest_mail(demo)
+    [mail, *_] = await all_mails(demo)
+    assert f'<a class="button" href="http://127.0.0.1:8000/reset-password?token={token}"' in mail.html
     answer = await demo.post("/auth/reset-password", json={"token": token, "password": "another-horse-battery"})
     assert answer.status_code == 200, answer.text
 
     answer = await demo.post("/auth/jwt/login", data={"username": "lovelace@example.com", "password": PASSWORD})
     assert (answer.status_code, answer.json()) == (400, {"detail": "LOGIN_BAD_CREDENTIALS"})
     await log_in(demo, "lovelace@example.com", "another-horse-battery")
+
+
+async def test_every_mail_of_an_account_is_shown_as_its_reader_sees_it(demo: httpx.AsyncClient) -> None:
+    await register(demo)
+    authorization = await log_in(demo)
+    await demo.patch("/users/me", json={"email": "lovelace@example.com"}, headers=authorization)
+    await demo.post("/auth/forgot-password", json={"email": "lovelace@example.com"})
+    body = {"token": await newest_token(demo), "password": "another-horse-battery"}
+    await demo.post("/auth/reset-password", json=body)
+
+    mails = await all_mails(demo)
+    assert [(mail.to, mail.subject.removesuffix(" fastapi-users demo")) for mail in reversed(mails)] == [
+        (EMAIL, "Confirm your e-mail address for"),
+        (EMAIL, "A new login to your account at"),
+        (EMAIL, "Your e-mail address was changed at"),
+        ("lovelace@example.com", "Confirm your e-mail address for"),
+        ("lovelace@example.com", "Choose a new password for"),
+        ("lovelace@example.com", "Your password was changed at"),
+    ]
+    assert [mail.number for mail in mails] == ["6", "5", "4", "3", "2", "1"]
+    for mail in mails:
+        page = await demo.get(f"/outbox/{mail.number}")
+        assert page.headers["Content-Security-Policy"] == (
+            "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+        )
+        assert mail.html == f'<base target="_blank">{page.text}'
+        assert page.text.startswith('<!doctype html>\n<html lang="en">')
+        assert f"<title>{mail.subject}</title>" in page.text
+    assert (await demo.get("/outbox/7")).status_code == 404
+
+
+async def test_a_superuser_vouches_for_an_address(demo: httpx.AsyncClient, tmp_path: Path) -> None:
+    await register(demo)
+    await anyio.to_thread.run_sync(main, ["--data", str(tmp_path), "superuser", EMAIL])
+    authorization = await log_in(demo)
+    other = f"/users/{await register(demo, 'babbage@example.com')}"
+    for changes in (
+        {"email": "charles@example.com", "is_verified": True},
+        {"email": "cb@example.com", "is_active": False},
+    ):
+        answer = await demo.patch(other, json=changes, headers=authorization)
+        assert answer.status_code == 200, answer.text
+        [newest, *_] = await all_mails(demo)
+        assert newest.subject == "Your e-mail address was changed at fastapi-users demo", "none asks to confirm"
+
+
+@pytest.mark.parametrize("backend", ["jwt", "cookie"])
+async def test_the_own_account_is_deleted_soon_after_a_proof_of_identity_only(
+    demo: httpx.AsyncClient, backend: str
+) -> None:
+    await register(demo)
+    with frozen_clock() as clock:
+        answer = await demo.post(f"/auth/{backend}/login", data={"username": EMAIL, "password": PASSWORD})
+        headers = {"Authorization": f"Bearer {answer.json()['access_token']}"} if backend == "jwt" else {}
+        clock.advance(seconds=601)
+        answer = await demo.delete("/users/me", headers=headers)
+        detail = {"code": "REAUTHENTICATION_REQUIRED", "methods": ["pwd"], "max_age": 600}
+        assert (answer.status_code, answer.json()) == (401, {"detail": detail})
+
+        answer = await demo.post(f"/auth/{backend}/reauthenticate", json={"password": "guessed"}, headers=headers)
+        assert (answer.status_code, answer.json()) == (400, {"detail": "REAUTHENTICATE_BAD_CREDENTIALS"})
+        assert (await demo.delete("/users/me", headers=headers)).status_code == 401
+
+        answer = await demo.post(f"/auth/{backend}/reauthenticate", json={"password": PASSWORD}, headers=headers)
+        headers = {"Authorization": f"Bearer {answer.json()['access_token']}"} if backend == "jwt" else {}
+        assert (await demo.delete("/users/me", headers=headers)).status_code == 204
+        assert (await demo.get("/users/me", headers=headers)).status_code == 401
+    answer = await demo.post("/auth/jwt/login", data={"username": EMAIL, "password": PASSWORD})
+    assert answer.status_code == 400
+
+
+async def test_a_stranger_deletes_nothing(demo: httpx.AsyncClient) -> None:
+    assert (await demo.delete("/users/me")).status_code == 401
+
+
+async def test_the_events_are_listed_the_newest_first(demo: httpx.AsyncClient) -> None:
+    assert "Nothing has happened yet." in (await demo.get("/events")).text
+    user_id = await register(demo)
+    await demo.post("/auth/jwt/login", data={"username": EMAIL, "password": "guessed"})
+    await demo.delete("/users/me", headers=await log_in(demo))
+
+    page = (await demo.get("/events")).text
+    rows = [html.unescape(row).split("<td>")[2:] for row in re.findall("<tr>(<td>.*?)</tr>", page)]
+    origin = ["127.0.0.1", demo.headers["User-Agent"]]
+    assert rows == [
+        ["deleted", user_id, *origin, '{"email": "ada@example.com"}'],
+        ["logged_in", user_id, *origin, '{"methods": ["pwd"], "backend": "jwt"}'],
+        ["login_failed", "", *origin, '{"identifier": "ada@example.com", "method": "pwd"}'],
+        ["verification_requested", user_id, *origin, ""],
+        ["registered", user_id, *origin, '{"email": "ada@example.com", "oauth_name": null}'],
+    ]
 
 
 async def test_a_browser_logs_in_and_out_with_a_cookie(demo: httpx.AsyncClient) -> None:
@@ -207,8 +318,8 @@ def test_the_command_refuses_who_has_not_registered(tmp_path: Path, capsys: pyte
 async def test_accounts_and_logins_survive_a_restart(tmp_path: Path) -> None:
     async with demo_on(tmp_path) as demo:
         await register(demo)
-        authorization = await log_in(demo)
         verification_token = await newest_token(demo)
+        authorization = await log_in(demo)
     async with demo_on(tmp_path) as demo:
         assert (await demo.get("/users/me", headers=authorization)).json()["email"] == EMAIL
         assert (await demo.post("/auth/verify", json={"token": verification_token})).status_code == 200
@@ -236,7 +347,7 @@ async def test_the_start_page_leads_everywhere(demo: httpx.AsyncClient) -> None:
 
     documented = (await demo.get("/openapi.json")).json()["paths"]
     commands = re.findall(r"curl .*?http://127\.0\.0\.1:8000(/\S+)", html.unescape(page))
-    assert len(commands) == 10
+    assert len(commands) == 12
     assert set(commands) <= documented.keys()
 
 
@@ -244,22 +355,49 @@ async def test_the_outbox_begins_empty_and_shows_the_newest_mail_first(demo: htt
     assert "No mails yet." in (await demo.get("/outbox")).text
     await register(demo)
     await register(demo, "babbage@example.com")
-    page = (await demo.get("/outbox")).text
-    assert page.index("babbage@example.com") < page.index("ada@example.com")
+    assert [mail.to for mail in await all_mails(demo)] == ["babbage@example.com", EMAIL]
 
 
 async def test_the_pages_escape_what_users_send(demo: httpx.AsyncClient) -> None:
     await register(demo, "o'neil&co@example.com")
-    assert "o&#x27;neil&amp;co@example.com" in (await demo.get("/outbox")).text
-    for page in ("/verify", "/reset-password"):
-        assert "evil" not in (await demo.get(page, params={"token": "<script>evil()</script>"})).text
+    demo.headers["User-Agent"] = EVIL
+    await log_in(demo, "o'neil&co@example.com")
+    await demo.post("/auth/jwt/login", data={"username": f"{EVIL}@example.com", "password": PASSWORD})
+
+    outbox = (await demo.get("/outbox")).text
+    assert "o&#x27;neil&amp;co@example.com" in outbox
+    events = (await demo.get("/events")).text
+    assert events.count("&lt;script&gt;evil()&lt;/script&gt;") == 3
+    [newest, *_] = await all_mails(demo)
+    mail = (await demo.get(f"/outbox/{newest.number}")).text
+    assert mail.count("&lt;script&gt;evil()&lt;/script&gt;") == 1
+    for page in (outbox, events, mail, newest.html):
+        assert "<script>evil" not in page
+    for path in ("/verify", "/reset-password"):
+        assert "evil" not in (await demo.get(path, params={"token": EVIL})).text
 
 
-def test_no_part_of_a_mail_or_a_setting_becomes_markup() -> None:
-    evil = '"><script>evil()</script>'
-    page = pages.outbox([Mail(to=evil, subject=evil, text=evil, link=f"{evil}?{evil}", token=evil)]) + pages.start(evil)
+@pytest.mark.parametrize("body", [EVIL, None])
+def test_no_part_of_a_mail_an_event_or_a_setting_becomes_markup(body: str | None) -> None:
+    mail = Message(to=EVIL, subject=EVIL, text=EVIL, html=body)
+    event = LoginFailed(user_id=EVIL, request=RequestFacts(address=EVIL, agent=EVIL), identifier=EVIL, method=EVIL)
+    page = pages.outbox({1: mail}) + pages.events([event]) + pages.start(EVIL)
     assert "<script>evil" not in page
-    assert page.count("&quot;&gt;&lt;script&gt;evil()&lt;/script&gt;") > 5
+    assert page.count("script&gt;evil()") >= 10
+
+
+def test_a_mail_without_html_is_shown_as_text() -> None:
+    assert pages.mail(Message(to=EMAIL, subject="", text="1 < 2")) == "<pre>1 &lt; 2</pre>"
+
+
+async def test_the_outbox_keeps_a_hundred_mails_with_their_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    outbox = Outbox()
+    for number in range(1, 103):
+        await outbox.send(Message(to=EMAIL, subject=f"Mail {number}", text=""))
+    assert [(number, mail.subject) for number, mail in outbox.numbered.items()] == [
+        (number, f"Mail {number}") for number in range(102, 2, -1)
+    ]
+    assert "Subject: Mail 102\n" in capsys.readouterr().out
 
 
 def test_it_says_where_to_look_and_serves_there(
@@ -276,7 +414,12 @@ def test_it_says_where_to_look_and_serves_there(
 
     assert served == [("localhost", 9000)]
     terminal = capsys.readouterr().out
-    for hint in ("http://localhost:9000/\n", "http://localhost:9000/docs\n", "http://localhost:9000/outbox"):
+    for hint in (
+        "http://localhost:9000/\n",
+        "http://localhost:9000/docs\n",
+        "http://localhost:9000/outbox",
+        "http://localhost:9000/events",
+    ):
         assert hint in terminal
     assert "-m examples.demo superuser you@example.com" in terminal
 

@@ -2,13 +2,17 @@ import json
 from typing import Any
 
 import pytest
-from fastapi import HTTPException
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from httpx import ASGITransport, AsyncClient
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.background import BackgroundTask
 
 from fastapi_users.exceptions import InvalidPasswordException, InvalidVerifyToken, UserAlreadyExists
+from fastapi_users.mail import MemoryMailer, Message
+from fastapi_users.mail.delivery import send_later
 from fastapi_users.router import ErrorCode
-from fastapi_users.router.common import Refusals, presentable, presentable_error
+from fastapi_users.router.common import Refusals, SafeRoute, presentable, presentable_error
 
 TABLE = Refusals(
     {
@@ -59,6 +63,9 @@ def test_the_document_shows_one_example_for_each_code() -> None:
         ({"loc": ("body", "password"), "input": "hunter2"}, "**********"),
         ({"loc": ("body", "new_Password", "x"), "input": ["hunter2"]}, "**********"),
         ({"loc": ("body", "token"), "input": 1}, "**********"),
+        ({"loc": ("body", "PIN"), "input": 1}, "**********"),
+        ({"loc": ("body", "ticket"), "input": 1}, "**********"),
+        ({"loc": ("body",), "input": {"code": "123456", "postcode": 1}}, {"code": "**********", "postcode": 1}),
         ({"loc": ("body",), "input": "password=hunter2"}, "**********"),
         ({"loc": ("body",), "input": ["hunter2"]}, "**********"),
         ({"loc": ("body",), "input": {"password": "hunter2", "n": 1}}, {"password": "**********", "n": 1}),
@@ -96,3 +103,65 @@ def test_a_deep_nesting_is_cut() -> None:
         value = [value]
 
     assert "bottom" not in json.dumps(presentable(value))
+
+
+def answering_app(mailer: MemoryMailer, *, fails: bool, background: BackgroundTask | None = None) -> FastAPI:
+    router = APIRouter(route_class=SafeRoute)
+
+    @router.get("/")
+    async def answer(request: Request) -> Response:
+        await send_later(mailer, Message(to="ann@example.org", subject="Hello", text="Hello"), request=request)
+        assert not mailer.messages, "it is sent when the answer is"
+        if fails:
+            raise HTTPException(418)
+        return Response("done", background=background)
+
+    app = FastAPI()
+    app.include_router(router)
+    return app
+
+
+async def get(app: FastAPI) -> int:
+    async with AsyncClient(transport=ASGITransport(app), base_url="https://app.test") as client:
+        return (await client.get("/")).status_code
+
+
+@pytest.mark.parametrize(("fails", "status_code"), [(False, 200), (True, 418)])
+async def test_what_is_left_for_later_is_done_after_the_answer_or_the_refusal(fails: bool, status_code: int) -> None:
+    mailer = MemoryMailer()
+
+    assert await get(answering_app(mailer, fails=fails)) == status_code
+    assert [message.subject for message in mailer.messages] == ["Hello"]
+
+
+async def test_a_background_task_of_the_application_that_fails_keeps_no_mail_back() -> None:
+    mailer = MemoryMailer()
+
+    def fail() -> None:
+        raise OSError
+
+    with pytest.raises(OSError):
+        await get(answering_app(mailer, fails=False, background=BackgroundTask(fail)))
+    assert len(mailer.messages) == 1
+
+
+async def test_an_answer_is_sent_before_the_mails_are() -> None:
+    order: list[str] = []
+
+    class Slow(MemoryMailer):
+        async def send(self, message: Message) -> None:
+            order.append("mail")
+
+    app = answering_app(Slow(), fails=False)
+
+    async def observed(scope: Any, receive: Any, send: Any) -> None:
+        async def send_and_note(message: Any) -> None:
+            await send(message)
+            order.append(message["type"])
+
+        await app(scope, receive, send_and_note)
+
+    async with AsyncClient(transport=ASGITransport(observed), base_url="https://app.test") as client:
+        await client.get("/")
+
+    assert order == ["http.response.start", "http.response.body", "mail"]

@@ -1,11 +1,11 @@
-"""Everything that an application can bring itself: user, adapter, strategy, transport. Only type-checked, never run."""
+"""Everything that an application can bring itself: user, adapter, strategy, transport, mailer, feature. Only type-checked, never run."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from fastapi import Depends, FastAPI, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.security import APIKeyHeader
 from fastapi.security.base import SecurityBase
 from passlib.context import CryptContext
@@ -14,11 +14,13 @@ from typing_extensions import assert_type
 
 from fastapi_users import BaseUserManager, FastAPIUsers, InvalidID, schemas
 from fastapi_users.authentication import AuthenticationBackend, Strategy, Transport
+from fastapi_users.authentication.login import CredentialCheck, LoginAttempt
 from fastapi_users.authentication.strategy import DatabaseStrategy, StrategyDestroyNotSupportedError
 from fastapi_users.authentication.strategy.db import AccessTokenProtocol
 from fastapi_users.db import BaseUserDatabase
 from fastapi_users.exceptions import UserNotExists
-from fastapi_users.models import OAP, UOAP, OAuthAccountProtocol, UserProtocol
+from fastapi_users.mail import Mailer, Message
+from fastapi_users.models import ID, OAP, UOAP, UP, OAuthAccountProtocol, UserProtocol
 from fastapi_users.openapi import OpenAPIResponseType
 from fastapi_users.password import PasswordHelper
 from fastapi_users.testing import InMemoryAccessTokenDatabase, InMemoryUserDatabase, OAuthAccount
@@ -107,9 +109,41 @@ class MemberDatabase(BaseUserDatabase[Member, str]):
         return user
 
 
-class MemberManager(BaseUserManager[Member, str]):
+class StructuralMailer:
+    async def send(self, message: Message) -> None:
+        assert_type(message.html, str | None)
+
+
+class ExplicitMailer(Mailer):
+    async def send(self, message: Message) -> None: ...
+
+
+class LockoutMixin(BaseUserManager[UP, ID]):
+    """A feature for whichever user class."""
+
+    failures: dict[ID, int]
+
+    async def _seam_credentials_failed(self, check: CredentialCheck, user: UP | None) -> None:
+        await super()._seam_credentials_failed(check, user)
+        if user is not None:
+            self.failures[user.id] = self.failures.get(user.id, 0) + 1
+
+    async def _seam_before_session(self, attempt: LoginAttempt[UP, ID]) -> None:
+        await super()._seam_before_session(attempt)
+        self.failures.pop(attempt.user.id, None)
+
+
+class MemberManager(LockoutMixin[Member, str], BaseUserManager[Member, str]):
     reset_password_token_secret = "SECRET"
     verification_token_secret = "SECRET"
+    mailer = StructuralMailer()
+
+    async def _seam_before_session(self, attempt: LoginAttempt[Member, str]) -> None:
+        await super()._seam_before_session(attempt)
+        assert_type(attempt.user, Member)
+
+    async def get_locales(self, user: Member, request: Request | None = None) -> list[str]:
+        return [user.id]
 
     def parse_id(self, value: Any) -> str:
         if not isinstance(value, str):
@@ -227,6 +261,14 @@ def an_explicit_member_will_do_as_well(account: ExplicitAccount) -> None:
     in_memory = InMemoryUserDatabase[ExplicitMember, str](ExplicitMember)
     assert_type(BaseUserManager[ExplicitMember, str](in_memory).user_db, BaseUserDatabase[ExplicitMember, str])
     assert_type(account.id, str)
+
+
+def every_mailer_fits(manager: MemberManager) -> None:
+    mailers: list[Mailer] = [StructuralMailer(), ExplicitMailer()]
+    assert_type(manager.failures, dict[str, int])
+    with_any_mailer = BaseUserManager[Member, str](members)
+    with_any_mailer.mailer = mailers[0]
+    with_any_mailer.mailer = None
 
 
 def every_hasher_fits_the_helper(manager: MemberManager) -> None:

@@ -1,11 +1,11 @@
 """An application with UUIDs as ids and every router, as the documentation writes it. Only type-checked, never run."""
 
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Literal
 
 import redis.asyncio
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response, WebSocket
 from httpx_oauth.clients.google import GoogleOAuth2
 from httpx_oauth.oauth2 import OAuth2
 from pydantic import SecretStr
@@ -23,6 +23,8 @@ from fastapi_users.authentication import (
     RedisStrategy,
     Strategy,
 )
+from fastapi_users.authentication.fresh import REAUTHENTICATION_RESPONSES
+from fastapi_users.authentication.login import CredentialCheck, LoginAttempt, LoginInterrupted
 from fastapi_users.authentication.strategy import DatabaseStrategy
 from fastapi_users.authentication.strategy.db import AccessTokenDatabase
 from fastapi_users.db import (
@@ -31,7 +33,10 @@ from fastapi_users.db import (
     SQLAlchemyBaseUserTableUUID,
     SQLAlchemyUserDatabase,
 )
-from fastapi_users.models import OAuthAccountProtocol, UserProtocol
+from fastapi_users.db.sqlalchemy import SQLAlchemyBaseOneTimeSecretTable
+from fastapi_users.events import EmailChanged, Event, LoggedIn, LoginFailed, PasswordChanged, RequestFacts, Subscribers
+from fastapi_users.mail import ConsoleMailer, MailTemplates, SMTPMailer
+from fastapi_users.models import OAuthAccountProtocol, OneTimeSecretProtocol, UserProtocol
 from fastapi_users.password import PasswordHelper, PasswordHelperProtocol
 from fastapi_users.router import get_oauth_router
 from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase, SQLAlchemyBaseAccessTokenTableUUID
@@ -56,6 +61,10 @@ class AccessToken(SQLAlchemyBaseAccessTokenTableUUID, Base):
     pass
 
 
+class OneTimeSecret(SQLAlchemyBaseOneTimeSecretTable, Base):
+    pass
+
+
 class UserRead(schemas.BaseUser[uuid.UUID], schemas.BaseOAuthAccountMixin):
     nickname: str | None = None
 
@@ -68,10 +77,60 @@ class UserUpdate(schemas.BaseUserUpdate):
     nickname: str | None = None
 
 
-class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+subscribers = Subscribers()
+
+
+class SecondFactor(BaseUserManager[User, uuid.UUID]):
+    """A feature that an application writes for its own user class."""
+
+    second_factor: str
+
+    async def _seam_before_credentials(self, check: CredentialCheck) -> None:
+        await super()._seam_before_credentials(check)
+        assert_type(check.identifier, str | None)
+
+    async def _seam_credentials_failed(self, check: CredentialCheck, user: User | None) -> None:
+        await super()._seam_credentials_failed(check, user)
+
+    async def _seam_before_session(self, attempt: LoginAttempt[User, uuid.UUID]) -> None:
+        await super()._seam_before_session(attempt)
+        assert_type(attempt.user, User)
+        assert_type(attempt.methods, tuple[str, ...])
+        assert_type(attempt.backend, AuthenticationBackend[User, uuid.UUID])
+        if self.second_factor not in attempt.methods:
+            raise LoginInterrupted([self.second_factor])
+
+    async def _seam_after_login(self, attempt: LoginAttempt[User, uuid.UUID], response: Response) -> None:
+        await super()._seam_after_login(attempt, response)
+
+    async def _seam_factors(self, user: User) -> list[str]:
+        return [*await super()._seam_factors(user), self.second_factor]
+
+    async def _seam_credentials_changed(self, user: User, changed: set[str], request: Request | None) -> None:
+        await super()._seam_credentials_changed(user, changed, request)
+
+    async def _seam_before_delete(self, user: User, request: Request | None) -> None:
+        await super()._seam_before_delete(user, request)
+
+    async def _seam_event(self, event: Event) -> None:
+        await super()._seam_event(event)
+
+
+class UserManager(SecondFactor, UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
     reset_password_token_secret = SECRET
     verification_token_secret = SecretStr(SECRET)
     reset_password_token_lifetime_seconds = 600
+    login_ticket_secret = SecretStr(SECRET)
+    second_factor = "otp"
+
+    subscribers = subscribers
+    trusted_proxies = ("10.0.0.0/8", "fd00::/8")
+
+    mailer = SMTPMailer("smtp.example.org", sender="Example <noreply@example.org>", password=SecretStr(SECRET))
+    mail_templates = MailTemplates("mails", site_name="Example", verify_url="https://example.org/verify", phone="555")
+    notify_new_login = True
+
+    one_time_secret_model = OneTimeSecret
 
     async def validate_password(self, password: str, user: UserCreate | User) -> None:
         if password in user.email:
@@ -99,6 +158,15 @@ class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
 
     async def on_after_reset_password(self, user: User, request: Request | None = None) -> None: ...
 
+    async def on_after_password_changed(self, user: User, request: Request | None = None) -> None:
+        await super().on_after_password_changed(user, request)
+
+    async def on_after_email_changed(self, user: User, old_email: str, request: Request | None = None) -> None:
+        await super().on_after_email_changed(user, old_email, request)
+
+    async def get_locales(self, user: User, request: Request | None = None) -> list[str]:
+        return ["de"] if user.nickname else await super().get_locales(user, request)
+
     async def on_after_login(
         self, user: User, request: Request | None = None, response: Response | None = None
     ) -> None:
@@ -107,6 +175,41 @@ class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
     async def on_before_delete(self, user: User, request: Request | None = None) -> None: ...
 
     async def on_after_delete(self, user: User, request: Request | None = None) -> None: ...
+
+
+class UserManagerOfAnInstance(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+    """Settings that are known at run time only."""
+
+    def __init__(self, user_db: BaseUserDatabase[User, uuid.UUID], *, is_production: bool) -> None:
+        super().__init__(user_db)
+        self.mailer = SMTPMailer("localhost", sender="noreply@example.org") if is_production else ConsoleMailer()
+        self.mail_templates = MailTemplates()
+        self.subscribers = subscribers
+        self.trusted_proxies = ["10.0.0.0/8"]
+        self.one_time_secret_model = OneTimeSecret
+
+
+@subscribers.in_transaction(EmailChanged)
+async def keep_the_old_address(event: EmailChanged, user_manager: UserManager) -> None:
+    assert_type(event.old_email, str)
+    assert_type(user_manager.user_db, BaseUserDatabase[User, uuid.UUID])
+
+
+@subscribers.after_commit(LoggedIn, LoginFailed)
+async def count(event: LoggedIn | LoginFailed, user_manager: UserManager) -> None:
+    assert_type(event.request, RequestFacts | None)
+
+
+@subscribers.after_commit()
+async def log(event: Event, user_manager: UserManager) -> None:
+    assert_type(event.name, str)
+    assert_type(event.data, dict[str, Any])
+
+
+async def subscribers_called_by_hand(manager: UserManager, changed: EmailChanged, other: PasswordChanged) -> None:
+    assert_type(await keep_the_old_address(changed, user_manager=manager), None)
+    await keep_the_old_address(other, manager)  # type: ignore[arg-type]  # the decorator leaves the function its type
+    await log(other, manager)
 
 
 engine = create_async_engine("sqlite+aiosqlite://")
@@ -179,6 +282,8 @@ other_provider = OAuth2("ID", "SECRET", "https://example.org/authorize", "https:
 app = FastAPI()
 app.include_router(fastapi_users.get_auth_router(jwt_backend), prefix="/auth/jwt", tags=["auth"])
 app.include_router(fastapi_users.get_auth_router(database_backend, requires_verification=True), prefix="/auth/db")
+app.include_router(fastapi_users.get_reauthenticate_router(jwt_backend), prefix="/auth/jwt")
+app.include_router(fastapi_users.get_reauthenticate_router(backend=database_backend), prefix="/auth/db")
 app.include_router(fastapi_users.get_register_router(UserRead, UserCreate), prefix="/auth")
 app.include_router(fastapi_users.get_reset_password_router(), prefix="/auth")
 app.include_router(fastapi_users.get_verify_router(UserRead), prefix="/auth")
@@ -208,8 +313,18 @@ def get_enabled_backends(request: Request) -> Sequence[AuthenticationBackend[Use
 current_user = fastapi_users.current_user(active=True, get_enabled_backends=get_enabled_backends)
 current_superuser = fastapi_users.current_user(active=True, verified=True, superuser=True)
 maybe_current_user = fastapi_users.current_user(optional=True)
+fresh_user = fastapi_users.current_user(active=True, fresh=600)
+maybe_fresh_user = fastapi_users.current_user(optional=True, fresh=0.5)
 current_user_token = fastapi_users.authenticator.current_user_token(active=True)
 maybe_current_user_token = fastapi_users.authenticator.current_user_token(optional=True)
+fresh_user_token = fastapi_users.authenticator.current_user_token(fresh=600)
+websocket_user = fastapi_users.authenticator.current_websocket_user(
+    active=True, get_enabled_backends=get_enabled_backends, allowed_origins=["https://example.org"]
+)
+maybe_websocket_user = fastapi_users.authenticator.current_websocket_user(optional=True)
+get_token_reader = fastapi_users.authenticator.token_reader(active=True, get_enabled_backends=get_enabled_backends)
+
+TokenReader = Callable[[str], Coroutine[Any, Any, User | None]]
 
 
 @app.get("/protected")
@@ -227,6 +342,23 @@ async def token(user_token: tuple[User, str] = Depends(current_user_token)) -> s
     return user_token[1]
 
 
+@app.delete("/account", responses=REAUTHENTICATION_RESPONSES)
+async def dangerous(user: User = Depends(fresh_user)) -> str:
+    return user.email
+
+
+@app.websocket("/messages")
+async def messages(websocket: WebSocket, user: User = Depends(websocket_user)) -> None:
+    await websocket.send_text(user.email)
+
+
+@app.websocket("/first-message")
+async def first_message(websocket: WebSocket, read_token: TokenReader = Depends(get_token_reader)) -> None:
+    await websocket.accept()
+    user = await read_token(await websocket.receive_text())
+    assert_type(user, User | None)
+
+
 async def dependencies_called_by_hand(*, flag: bool, literal: Literal[True]) -> None:
     assert_type(await current_user(), User)
     assert_type(await current_superuser(), User)
@@ -236,6 +368,10 @@ async def dependencies_called_by_hand(*, flag: bool, literal: Literal[True]) -> 
     assert_type(await fastapi_users.current_user(False)(), User)
     assert_type(await current_user_token(), tuple[User, str])
     assert_type(await maybe_current_user_token(), tuple[User | None, str | None])
+    assert_type(await fresh_user(), User)
+    assert_type(await maybe_fresh_user(), User | None)
+    assert_type(await fresh_user_token(), tuple[User, str])
+    assert_type(await get_token_reader(), TokenReader)
 
 
 async def use_cases_called_by_hand(session: AsyncSession, some_id: uuid.UUID) -> None:
@@ -279,8 +415,10 @@ async def strategies_called_by_hand(
     assert_type(await jwt_backend.login(strategy, user), Response)
 
 
-def a_table_is_what_the_library_asks_of_a_user(user: User, account: OAuthAccount) -> None:
+def a_table_is_what_the_library_asks_for(user: User, account: OAuthAccount, one_time_secret: OneTimeSecret) -> None:
     a_user: UserProtocol[uuid.UUID] = user
     an_account: OAuthAccountProtocol[uuid.UUID] = account
+    a_secret: OneTimeSecretProtocol = one_time_secret
+    assert_type(a_secret.subject, str)
     assert_type(a_user.id, uuid.UUID)
     assert_type(an_account.account_id, str)

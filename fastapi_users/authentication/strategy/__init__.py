@@ -1,7 +1,7 @@
 from typing import TYPE_CHECKING
 
 from fastapi_users._lazy import Source, lazy_names
-from fastapi_users.authentication.strategy.base import Strategy, StrategyDestroyNotSupportedError
+from fastapi_users.authentication.strategy.base import Authentication, Strategy, StrategyDestroyNotSupportedError
 from fastapi_users.authentication.strategy.db import AP, AccessTokenDatabase, AccessTokenProtocol, DatabaseStrategy
 from fastapi_users.authentication.strategy.jwt import JWTStrategy
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         "AP",
         "AccessTokenDatabase",
         "AccessTokenProtocol",
+        "Authentication",
         "DatabaseStrategy",
         "JWTStrategy",
         "RedisStrategy",
@@ -25,6 +26,7 @@ __getattr__ = lazy_names(
         "AP",
         "AccessTokenDatabase",
         "AccessTokenProtocol",
+        "Authentication",
         "DatabaseStrategy",
         "JWTStrategy",
         "Strategy",

@@ -1,6 +1,9 @@
 import hashlib
 import re
 from base64 import urlsafe_b64encode
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, Protocol
 
 from fastapi_users import exceptions
@@ -24,6 +27,22 @@ class Strategy(Protocol, Generic[UP, ID]):
     async def destroy_token(self, token: str, user: UP) -> None:
         """:raises StrategyDestroyNotSupportedError: logging out then only ends what the transport holds."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Authentication:
+    """How the user of a session proved who it is: RFC 8176 ``amr`` values, empty where unknown, and when."""
+
+    methods: tuple[str, ...]
+    time: datetime
+
+
+current_authentication: ContextVar[Authentication | None] = ContextVar("current_authentication", default=None)
+"""That of the login which is just writing its token. Not an argument of ``write_token``, which applications override.
+
+A strategy that keeps it gives it back by a coroutine ``read_authentication(token)``, without which no session of it is
+ever fresh.
+"""
 
 
 async def get_token_owner(user_id: Any, user_manager: BaseUserManager[UP, ID]) -> UP | None:

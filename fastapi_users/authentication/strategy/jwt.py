@@ -1,10 +1,13 @@
-from typing import Generic
+from datetime import datetime, timezone
+from typing import Any, Generic
 
 import jwt
 
 from fastapi_users.authentication.strategy.base import (
+    Authentication,
     Strategy,
     StrategyDestroyNotSupportedError,
+    current_authentication,
     get_token_owner,
 )
 from fastapi_users.jwt import SecretType, decode_jwt, generate_jwt
@@ -48,23 +51,32 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return self.public_key or self.secret
 
     async def read_token(self, token: str | None, user_manager: BaseUserManager[UP, ID]) -> UP | None:
-        if token is None:
-            return None
-        try:
-            claims = decode_jwt(token, self.decode_key, self.token_audience, algorithms=[self.algorithm])
-        except jwt.PyJWTError:
-            return None
+        claims = {} if token is None else self._read_claims(token)
         if "sub" not in claims:
             return None
         return await get_token_owner(claims["sub"], user_manager)
 
+    async def read_authentication(self, token: str) -> Authentication | None:
+        """From the claims ``auth_time`` (OpenID Connect Core, section 2) and ``amr`` (RFC 8176)."""
+        claims = self._read_claims(token)
+        auth_time, methods = claims.get("auth_time"), claims.get("amr")
+        if not isinstance(auth_time, int) or not isinstance(methods, list):
+            return None  # a subclass of the application may write claims of its own
+        return Authentication(methods=tuple(methods), time=datetime.fromtimestamp(auth_time, timezone.utc))
+
     async def write_token(self, user: UP) -> str:
-        return generate_jwt(
-            {"sub": str(user.id), "aud": self.token_audience},
-            self.encode_key,
-            self.lifetime_seconds,
-            algorithm=self.algorithm,
-        )
+        claims: dict[str, Any] = {"sub": str(user.id), "aud": self.token_audience}
+        authentication = current_authentication.get()
+        if authentication is not None:
+            claims["auth_time"] = int(authentication.time.timestamp())
+            claims["amr"] = list(authentication.methods)
+        return generate_jwt(claims, self.encode_key, self.lifetime_seconds, algorithm=self.algorithm)
 
     async def destroy_token(self, token: str, user: UP) -> None:
         raise JWTStrategyDestroyNotSupportedError
+
+    def _read_claims(self, token: str) -> dict[str, Any]:
+        try:
+            return decode_jwt(token, self.decode_key, self.token_audience, algorithms=[self.algorithm])
+        except jwt.PyJWTError:
+            return {}

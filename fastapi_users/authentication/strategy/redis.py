@@ -1,8 +1,17 @@
+import json
 import secrets
+from datetime import datetime, timezone
 from typing import Any, Generic
 
 from fastapi_users._lazy import needs_extra
-from fastapi_users.authentication.strategy.base import Strategy, get_token_owner, stored_forms, token_digest
+from fastapi_users.authentication.strategy.base import (
+    Authentication,
+    Strategy,
+    current_authentication,
+    get_token_owner,
+    stored_forms,
+    token_digest,
+)
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
@@ -41,12 +50,32 @@ class RedisStrategy(Strategy[UP, ID], Generic[UP, ID]):
                 return await get_token_owner(user_id, user_manager)
         return None
 
+    async def read_authentication(self, token: str) -> Authentication | None:
+        for stored in stored_forms(token, hash_tokens=self.hash_tokens):
+            found: Any = await self.redis.get(self._authentication_key(stored))
+            if found is not None:
+                kept = json.loads(found)
+                return Authentication(
+                    methods=tuple(kept["amr"]), time=datetime.fromtimestamp(kept["auth_time"], timezone.utc)
+                )
+        return None
+
     async def write_token(self, user: UP) -> str:
         token = secrets.token_urlsafe()
         stored = token_digest(token) if self.hash_tokens else token
+        authentication = current_authentication.get()
+        if authentication is not None:
+            # Under a key of its own: other readers of the token's key, and upstream, expect an id there.
+            kept = {"auth_time": authentication.time.timestamp(), "amr": authentication.methods}
+            await self.redis.set(self._authentication_key(stored), json.dumps(kept), ex=self.lifetime_seconds)
         await self.redis.set(self.key_prefix + stored, str(user.id), ex=self.lifetime_seconds)
         return token
 
     async def destroy_token(self, token: str, user: UP) -> None:
         for stored in stored_forms(token, hash_tokens=self.hash_tokens):
             await self.redis.delete(self.key_prefix + stored)
+            if self.lifetime_seconds is None:  # Redis would keep it for ever
+                await self.redis.delete(self._authentication_key(stored))
+
+    def _authentication_key(self, stored: str) -> str:
+        return f"{self.key_prefix}{stored}:authentication"

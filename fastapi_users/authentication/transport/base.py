@@ -1,6 +1,8 @@
-from typing import Protocol
+from inspect import isawaitable
+from typing import Any, Protocol
 
 from fastapi import Response
+from fastapi.requests import HTTPConnection
 from fastapi.security.base import SecurityBase
 
 from fastapi_users.openapi import OpenAPIResponseType
@@ -26,3 +28,11 @@ class Transport(Protocol):
 
     @staticmethod
     def get_openapi_logout_responses_success() -> OpenAPIResponseType: ...
+
+
+async def read_token(transport: Transport, connection: HTTPConnection) -> str | None:
+    """Where FastAPI does not resolve the scheme: of a WebSocket, or only now and then."""
+    scheme: Any = transport.scheme
+    token: Any = scheme(connection)
+    found: str | None = await token if isawaitable(token) else token
+    return found

@@ -1,6 +1,6 @@
 from typing import Literal
 
-from fastapi import Response, status
+from fastapi import Request, Response, status
 from fastapi.security import APIKeyCookie
 
 from fastapi_users.authentication.transport.base import Transport
@@ -37,6 +37,17 @@ class CookieTransport(Transport):
     async def get_logout_response(self) -> Response:
         return self._set_logout_cookie(Response(status_code=status.HTTP_204_NO_CONTENT))
 
+    def get_challenge_cookie(self, request: Request) -> str | None:
+        """What binds the ticket of an interrupted login to the browser in which it began."""
+        return request.cookies.get(self._challenge_cookie_name)
+
+    def set_challenge_cookie(self, response: Response, value: str, max_age: int) -> None:
+        self._set_cookie(response, value, max_age, name=self._challenge_cookie_name)
+
+    @property
+    def _challenge_cookie_name(self) -> str:
+        return f"{self.cookie_name}_challenge"
+
     def _set_login_cookie(self, response: Response, token: str) -> Response:
         self._set_cookie(response, token, self.cookie_max_age)
         return response
@@ -45,9 +56,9 @@ class CookieTransport(Transport):
         self._set_cookie(response, "", 0)
         return response
 
-    def _set_cookie(self, response: Response, value: str, max_age: int | None) -> None:
+    def _set_cookie(self, response: Response, value: str, max_age: int | None, *, name: str | None = None) -> None:
         response.set_cookie(
-            self.cookie_name,
+            name or self.cookie_name,
             value,
             max_age=max_age,
             path=self.cookie_path,

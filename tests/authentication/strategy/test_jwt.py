@@ -1,5 +1,6 @@
 import uuid
 from collections.abc import Callable
+from datetime import datetime, timezone
 
 import jwt
 import pytest
@@ -8,7 +9,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from pydantic import SecretStr
 
 from fastapi_users.authentication import JWTStrategy
-from fastapi_users.authentication.strategy import StrategyDestroyNotSupportedError
+from fastapi_users.authentication.strategy import Authentication, StrategyDestroyNotSupportedError
+from fastapi_users.authentication.strategy.base import current_authentication
 from fastapi_users.jwt import generate_jwt
 from fastapi_users.testing import InMemoryUserDatabase, User, frozen_clock
 from tests.test_manager import UserManager
@@ -101,3 +103,25 @@ async def test_a_token_that_is_not_ours_leads_to_nobody(manager: UserManager, us
 async def test_a_token_cannot_be_destroyed(user: User) -> None:
     with pytest.raises(StrategyDestroyNotSupportedError, match="valid until it expires"):
         await Strategy(SECRET, 3600).destroy_token("token", user)
+
+
+async def test_a_token_tells_how_and_when_its_session_began(user: User) -> None:
+    strategy = Strategy(SECRET, 60)
+    authentication = Authentication(methods=("pwd", "otp"), time=datetime(2026, 1, 2, tzinfo=timezone.utc))
+
+    current = current_authentication.set(authentication)
+    token = await strategy.write_token(user)
+    current_authentication.reset(current)
+
+    assert await strategy.read_authentication(token) == authentication
+    assert await strategy.read_authentication(await strategy.write_token(user)) is None
+    assert await strategy.read_authentication("no token of ours") is None
+
+
+@pytest.mark.parametrize(
+    "claims", [{"auth_time": 1}, {"auth_time": "now", "amr": ["pwd"]}, {"auth_time": 1, "amr": "pwd"}]
+)
+async def test_claims_of_the_application_with_these_names_tell_nothing(claims: dict[str, object]) -> None:
+    token = generate_jwt({"sub": "1", "aud": ["fastapi-users:auth"], **claims}, SECRET, 60)
+
+    assert await Strategy(SECRET, 60).read_authentication(token) is None

@@ -1,12 +1,13 @@
 import uuid
 from collections.abc import AsyncIterator
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from fastapi_users.authentication import RedisStrategy
-from fastapi_users.authentication.strategy.base import token_digest
+from fastapi_users.authentication.strategy.base import Authentication, current_authentication, token_digest
 from fastapi_users.testing import InMemoryUserDatabase, User
 from tests.services import connect_redis
 from tests.test_manager import UserManager
@@ -91,3 +92,30 @@ async def test_hashed_tokens_cannot_be_read_from_the_keys(redis: "Redis | FakeRe
     for written in (token, clear):
         await strategy.destroy_token(written, user)
         assert await strategy.read_token(written, manager) is None
+
+
+@pytest.mark.parametrize("hash_tokens", [False, True])
+@pytest.mark.parametrize("lifetime_seconds", [60, None])
+async def test_how_a_session_began_is_kept_beside_it(
+    redis: "Redis | FakeRedis", hash_tokens: bool, lifetime_seconds: int | None
+) -> None:
+    client: Any = redis
+    user = User("ann@example.org", hashed_password="h")
+    prefix = f"test {uuid.uuid4()} "
+    strategy = RedisStrategy[User, uuid.UUID](client, lifetime_seconds, key_prefix=prefix, hash_tokens=hash_tokens)
+    authentication = Authentication(methods=("pwd", "otp"), time=datetime.now(timezone.utc))
+
+    current = current_authentication.set(authentication)
+    token = await strategy.write_token(user)
+    current_authentication.reset(current)
+    before = await strategy.write_token(user)
+
+    assert await strategy.read_authentication(token) == authentication
+    assert await strategy.read_authentication(before) is None
+    stored = token_digest(token) if hash_tokens else token
+    lifetime = await redis.ttl(f"{prefix}{stored}:authentication")
+    assert lifetime == -1 if lifetime_seconds is None else 0 < lifetime <= lifetime_seconds
+    await strategy.destroy_token(token, user)
+    await strategy.destroy_token(before, user)
+    if lifetime_seconds is None:  # the others expire by themselves
+        assert await strategy.read_authentication(token) is None

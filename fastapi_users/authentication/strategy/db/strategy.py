@@ -2,7 +2,14 @@ import secrets
 from datetime import datetime, timedelta, timezone
 from typing import Any, Generic
 
-from fastapi_users.authentication.strategy.base import Strategy, get_token_owner, is_digest, stored_forms, token_digest
+from fastapi_users.authentication.strategy.base import (
+    Authentication,
+    Strategy,
+    get_token_owner,
+    is_digest,
+    stored_forms,
+    token_digest,
+)
 from fastapi_users.authentication.strategy.db.adapter import AccessTokenDatabase
 from fastapi_users.authentication.strategy.db.models import AP
 from fastapi_users.manager import BaseUserManager
@@ -28,15 +35,28 @@ class DatabaseStrategy(Strategy[UP, ID], Generic[UP, ID, AP]):
         self.hash_tokens = hash_tokens
 
     async def read_token(self, token: str | None, user_manager: BaseUserManager[UP, ID]) -> UP | None:
-        if token is None:
+        access_token = None if token is None else await self._find(token)
+        return None if access_token is None else await get_token_owner(access_token.user_id, user_manager)
+
+    async def read_authentication(self, token: str) -> Authentication | None:
+        """A row is made by a login: ``created_at`` is its time. By which methods is not kept in this table."""
+        access_token = await self._find(token)
+        if access_token is None:
             return None
+        created_at = access_token.created_at
+        # MongoDB returns times without their zone, which is UTC.
+        return Authentication(
+            methods=(), time=created_at if created_at.tzinfo is not None else created_at.replace(tzinfo=timezone.utc)
+        )
+
+    async def _find(self, token: str) -> AP | None:
         for stored in stored_forms(token, hash_tokens=self.hash_tokens):
             access_token = await self.database.get_by_token(stored, self._oldest())
             # Some collations find a digest by a text that only resembles it: a row with one needs the very same.
             if access_token is not None and (
                 not is_digest(access_token.token) or access_token.token == stored != token
             ):
-                return await get_token_owner(access_token.user_id, user_manager)
+                return access_token
         return None
 
     async def write_token(self, user: UP) -> str:

@@ -1,10 +1,10 @@
 import uuid
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
-from fastapi_users.authentication.strategy import AccessTokenDatabase, DatabaseStrategy
+from fastapi_users.authentication.strategy import AccessTokenDatabase, Authentication, DatabaseStrategy
 from fastapi_users.testing import AccessToken, InMemoryAccessTokenDatabase, InMemoryUserDatabase, User, frozen_clock
 from tests.test_manager import UserManager
 
@@ -149,3 +149,25 @@ async def test_a_stolen_digest_opens_nothing_whatever_the_database_compares(mana
         for stolen in (digest, f"\u00ad{digest}"):
             assert await strategy.read_token(stolen, manager) is None
     assert await Strategy(database, hash_tokens=True).read_token(token, manager) is user
+
+
+async def test_a_session_began_when_its_row_was_made(user: User) -> None:
+    strategy = Strategy(InMemoryAccessTokenDatabase(AccessToken), 3600)
+    with frozen_clock() as clock:
+        began = clock.now
+        token = await strategy.write_token(user)
+        clock.advance(seconds=60)
+
+        assert await strategy.read_authentication(token) == Authentication(methods=(), time=began)
+    assert await strategy.read_authentication("unknown") is None
+
+
+async def test_a_time_without_a_zone_is_taken_for_utc(user: User) -> None:
+    """MongoDB returns it like that."""
+    database = InMemoryAccessTokenDatabase(AccessToken)
+    naive = datetime(2026, 1, 2)  # noqa: DTZ001 -- that is what is tested
+    await database.create({"token": "t", "user_id": user.id, "created_at": naive})
+
+    authentication = await Strategy(database).read_authentication("t")
+
+    assert authentication == Authentication(methods=(), time=naive.replace(tzinfo=timezone.utc))

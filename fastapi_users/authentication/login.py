@@ -1,0 +1,375 @@
+"""The one door: whoever proved who it is, in whichever way, comes through here to a session."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, Generic
+
+import jwt
+from fastapi import Request, Response, status
+from fastapi.responses import JSONResponse
+from fastapi.security import OAuth2PasswordRequestForm
+from pydantic import BaseModel
+
+from fastapi_users import events, exceptions, models
+from fastapi_users.authentication.backend import AuthenticationBackend
+from fastapi_users.authentication.strategy import Authentication, Strategy, StrategyDestroyNotSupportedError
+from fastapi_users.authentication.strategy.base import current_authentication
+from fastapi_users.authentication.transport.base import read_token
+from fastapi_users.jwt import decode_jwt, generate_jwt
+from fastapi_users.manager import BaseUserManager
+from fastapi_users.one_time import OneTimeSecrets, Purpose
+
+LOGIN_TICKET_AUDIENCE = "fastapi-users:login-ticket"
+
+PASSWORD_METHOD = "pwd"
+FEDERATED_METHOD = "fed"
+"""RFC 8176 registers no value for a login at a provider; this one is Microsoft Entra's."""
+
+
+class Challenge(BaseModel):
+    """``expires_in`` is in seconds; ``methods`` are the ways to go on, any one of them."""
+
+    id: str
+    methods: list[str]
+    expires_in: int
+
+
+class ChallengeResponse(BaseModel):
+    """The answer of a login that is not complete: 202, and no session yet."""
+
+    challenge: Challenge
+
+
+@dataclass(frozen=True, kw_only=True)
+class CredentialCheck:
+    """A secret is about to be checked: that of ``identifier``, which is what the client claims to be."""
+
+    method: str
+    identifier: str | None
+    request: Request | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoginAttempt(Generic[models.UP, models.ID]):
+    """The user has proven who it is by ``methods`` (RFC 8176), the last of them at ``auth_time``; no session yet.
+
+    In a reauthentication, ``methods`` begin with those of the session that will be replaced.
+    """
+
+    user: models.UP
+    methods: tuple[str, ...]
+    auth_time: datetime
+    backend: AuthenticationBackend[models.UP, models.ID]
+    request: Request | None
+    requires_verification: bool = False
+    is_reauthentication: bool = False
+
+
+class LoginInterrupted(Exception):
+    """For ``_seam_before_session`` to raise: no session before one of the ``methods`` is proven as well."""
+
+    def __init__(self, methods: Sequence[str]) -> None:
+        super().__init__(*methods)
+        self.methods = tuple(methods)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoginTicket(Generic[models.UP, models.ID]):
+    """An interrupted login that can go on: made by :func:`read_ticket`, ended by :func:`resume_login`.
+
+    ``replaces`` is the digest of the token of a running session, which ends if it comes with the request that resumes.
+    """
+
+    user: models.UP
+    proven_methods: tuple[str, ...]
+    auth_time: datetime
+    required_methods: tuple[str, ...]
+    requires_verification: bool
+    replaces: str | None
+    secret: str = field(repr=False)
+
+
+async def check_credentials(
+    user_manager: BaseUserManager[models.UP, models.ID],
+    credentials: OAuth2PasswordRequestForm,
+    *,
+    request: Request | None,
+) -> models.UP:
+    """The active user with this password.
+
+    :raises BadCredentials: there is none.
+    """
+    check = CredentialCheck(method=PASSWORD_METHOD, identifier=credentials.username, request=request)
+    await user_manager._seam_before_credentials(check)
+    user = await user_manager.authenticate(credentials)
+    if user is None or not user.is_active:
+        await report_failure(user_manager, check, user=user)
+        raise exceptions.BadCredentials
+    return user
+
+
+async def report_failure(
+    user_manager: BaseUserManager[models.UP, models.ID],
+    check: CredentialCheck,
+    *,
+    user: models.UP | None,
+) -> None:
+    """To be called by whoever has called ``_seam_before_credentials``, when the secret was wrong."""
+    await user_manager._seam_credentials_failed(check, user)
+    identifier = check.identifier if check.identifier is not None and _may_be_email(check.identifier) else None
+    await user_manager._seam_event(
+        events.LoginFailed(
+            user_id=None if user is None else user.id,
+            request=user_manager._facts(check.request),
+            identifier=identifier,
+            method=check.method,
+        )
+    )
+
+
+_MAX_EMAIL_LENGTH = 320
+
+
+def _may_be_email(identifier: str) -> bool:
+    return len(identifier) <= _MAX_EMAIL_LENGTH and re.fullmatch(r"[^@\s]+@[^@\s]+", identifier) is not None
+
+
+def refuse_unfit(user: models.UserProtocol[Any], *, requires_verification: bool) -> None:
+    """What every way in asks of a user who has proven to be one.
+
+    :raises BadCredentials: the user is inactive.
+    :raises UserNotVerified:
+    """
+    if not user.is_active:
+        raise exceptions.BadCredentials
+    if requires_verification and not user.is_verified:
+        raise exceptions.UserNotVerified
+
+
+async def complete_login(
+    backend: AuthenticationBackend[models.UP, models.ID],
+    strategy: Strategy[models.UP, models.ID],
+    *,
+    user: models.UP,
+    user_manager: BaseUserManager[models.UP, models.ID],
+    methods: Iterable[str],
+    request: Request | None,
+    requires_verification: bool = False,
+    is_reauthentication: bool = False,
+    replaced_token: str | None = None,
+) -> Response:
+    """A session for a user who has just proven who it is, by ``methods`` (RFC 8176 ``amr`` values).
+
+    A seam may refuse, with an exception of its own, or interrupt: then the answer is 202 with a :class:`Challenge`.
+    No other code may call ``backend.login``: what guards the door guards every way in, also those of tomorrow.
+
+    :param is_reauthentication: of a running session: another event and another hook than a login.
+    :param replaced_token: of that session, which ends when the new one exists.
+    :raises BadCredentials: the user is inactive.
+    :raises UserNotVerified: and ``requires_verification`` is set.
+    """
+    refuse_unfit(user, requires_verification=requires_verification)
+    attempt = LoginAttempt(
+        user=user,
+        methods=tuple(dict.fromkeys(methods)),
+        auth_time=datetime.now(timezone.utc),
+        backend=backend,
+        request=request,
+        requires_verification=requires_verification,
+        is_reauthentication=is_reauthentication,
+    )
+    try:
+        await user_manager._seam_before_session(attempt)
+    except LoginInterrupted as interruption:
+        return await _challenge(user_manager, attempt, interruption.methods, replaced_token=replaced_token)
+
+    authentication = current_authentication.set(Authentication(methods=attempt.methods, time=attempt.auth_time))
+    try:
+        response = await backend.login(strategy, user)
+    finally:
+        current_authentication.reset(authentication)
+    if replaced_token is not None:
+        with suppress(StrategyDestroyNotSupportedError):
+            await strategy.destroy_token(replaced_token, user)
+    facts = user_manager._facts(request)
+    kind = events.Reauthenticated if is_reauthentication else events.LoggedIn
+    await user_manager._seam_event(kind(user_id=user.id, request=facts, methods=attempt.methods, backend=backend.name))
+    await user_manager._seam_after_login(attempt, response)
+    return response
+
+
+async def _challenge(
+    user_manager: BaseUserManager[models.UP, models.ID],
+    attempt: LoginAttempt[models.UP, models.ID],
+    methods: tuple[str, ...],
+    *,
+    replaced_token: str | None,
+) -> Response:
+    lifetime = user_manager.login_ticket_lifetime_seconds
+    secret = await _ticket_secrets(user_manager).issue_token(str(attempt.user.id))
+    claims = {
+        "sub": str(attempt.user.id),
+        "aud": LOGIN_TICKET_AUDIENCE,
+        "jti": secret,
+        "amr": attempt.methods,
+        "auth_time": int(attempt.auth_time.timestamp()),
+        "methods": methods,
+        "backend": attempt.backend.name,
+        "verified": attempt.requires_verification,
+        "fgpt": _fingerprint(user_manager, attempt.user),
+    }
+    if replaced_token is not None:
+        claims["replaces"] = _digest(replaced_token)
+    transport: Any = attempt.backend.transport
+    cookie: str | None = None
+    if hasattr(transport, "set_challenge_cookie"):
+        # The one of a tab beside this one stays, or its ticket would be lost.
+        cookie = _known_cookie(transport, attempt.request) or secrets.token_urlsafe()
+        claims["browser"] = _digest(cookie)
+    ticket = generate_jwt(claims, user_manager._login_ticket_secret(), lifetime)
+    challenge = ChallengeResponse(challenge=Challenge(id=ticket, methods=list(methods), expires_in=lifetime))
+    response = JSONResponse(
+        challenge.model_dump(), status_code=status.HTTP_202_ACCEPTED, headers={"Cache-Control": "no-store"}
+    )
+    if cookie is not None:
+        transport.set_challenge_cookie(response, cookie, lifetime)
+    facts = user_manager._facts(attempt.request)
+    await user_manager._seam_event(
+        events.LoginChallenged(user_id=attempt.user.id, request=facts, methods=attempt.methods, required=methods)
+    )
+    return response
+
+
+async def read_ticket(
+    backend: AuthenticationBackend[models.UP, models.ID],
+    ticket: str,
+    *,
+    user_manager: BaseUserManager[models.UP, models.ID],
+    request: Request,
+) -> LoginTicket[models.UP, models.ID]:
+    """Open the ticket of a challenge, and count a try against it: the caller is about to check a factor of its user.
+
+    Of a cookie transport, the ticket counts only together with the cookie that came with it. It dies when the password
+    changes.
+
+    :raises InvalidLoginTicket: forged, expired, used, or of another browser or backend; or the user is gone or inactive.
+    :raises TooManyTries: for this ticket, or for this user in the last hour.
+    """
+    try:
+        claims = decode_jwt(ticket, user_manager._login_ticket_secret(), [LOGIN_TICKET_AUDIENCE])
+        if claims["backend"] != backend.name or not _is_same_browser(backend, request, claims.get("browser")):
+            raise exceptions.InvalidLoginTicket
+        user_id = await _ticket_secrets(user_manager).take_try(claims["jti"])
+        user = await user_manager.get(user_manager.parse_id(user_id))
+        refuse_unfit(user, requires_verification=claims["verified"])
+    except (jwt.PyJWTError, *_UNUSABLE) as error:
+        raise exceptions.InvalidLoginTicket from error
+    if not hmac.compare_digest(claims["fgpt"], _fingerprint(user_manager, user)):
+        raise exceptions.InvalidLoginTicket
+    return LoginTicket(
+        user=user,
+        proven_methods=tuple(claims["amr"]),
+        auth_time=datetime.fromtimestamp(claims["auth_time"], timezone.utc),
+        required_methods=tuple(claims["methods"]),
+        requires_verification=claims["verified"],
+        replaces=claims.get("replaces"),
+        secret=claims["jti"],
+    )
+
+
+_UNUSABLE = (
+    exceptions.InvalidOneTimeSecret,
+    exceptions.InvalidID,
+    exceptions.UserNotExists,
+    exceptions.BadCredentials,
+    exceptions.UserNotVerified,
+)
+
+
+async def resume_login(
+    backend: AuthenticationBackend[models.UP, models.ID],
+    strategy: Strategy[models.UP, models.ID],
+    *,
+    ticket: LoginTicket[models.UP, models.ID],
+    method: str,
+    user_manager: BaseUserManager[models.UP, models.ID],
+    request: Request,
+) -> Response:
+    """Go on with an interrupted login, for whose user ``method`` has just been proven. It may be interrupted again.
+
+    :raises InvalidLoginTicket: another request was faster: a ticket is used once.
+    """
+    try:
+        await _ticket_secrets(user_manager).consume_token(ticket.secret)
+    except exceptions.InvalidOneTimeSecret as error:
+        raise exceptions.InvalidLoginTicket from error
+    token = None if ticket.replaces is None else await read_token(backend.transport, request)
+    return await complete_login(
+        backend,
+        strategy,
+        user=ticket.user,
+        user_manager=user_manager,
+        methods=[*ticket.proven_methods, method],
+        request=request,
+        requires_verification=ticket.requires_verification,
+        is_reauthentication=ticket.replaces is not None,
+        replaced_token=token if token is not None and _digest(token) == ticket.replaces else None,
+    )
+
+
+def login_openapi_extra(backend: AuthenticationBackend[Any, Any]) -> dict[str, Any] | None:
+    """Of a backend that is just an object with two methods, nothing."""
+    extra: dict[str, Any] | None = getattr(backend, "login_openapi_extra", None)
+    return extra
+
+
+def document_challenges(backends: Iterable[AuthenticationBackend[Any, Any]]) -> None:
+    """Put the answer 202 into the OpenAPI document of every route that logs in through these backends.
+
+    To be called by the router of a feature that can interrupt: applications without one see no change.
+    """
+    schema = ChallengeResponse.model_json_schema()
+    challenge = schema.pop("$defs")["Challenge"]
+    schema["properties"]["challenge"] = challenge
+    responses = {
+        str(int(status.HTTP_202_ACCEPTED)): {
+            "description": "A further factor is asked for: no session yet.",
+            "content": {"application/json": {"schema": schema}},
+        }
+    }
+    for backend in backends:
+        extra = login_openapi_extra(backend)
+        if extra is not None:
+            extra["responses"] = responses
+
+
+def _ticket_secrets(user_manager: BaseUserManager[Any, Any]) -> OneTimeSecrets:
+    purpose = Purpose(name="login-ticket", lifetime_seconds=user_manager.login_ticket_lifetime_seconds)
+    return user_manager._one_time_secrets(purpose)
+
+
+def _known_cookie(transport: Any, request: Request | None) -> str | None:
+    cookie = None if request is None else transport.get_challenge_cookie(request)
+    return cookie if cookie is not None and re.fullmatch(r"[\w-]{43}", cookie, re.ASCII) else None
+
+
+def _is_same_browser(backend: AuthenticationBackend[Any, Any], request: Request, expected: str | None) -> bool:
+    transport: Any = backend.transport
+    if not hasattr(transport, "get_challenge_cookie"):
+        return expected is None  # a bearer token: who holds the ticket is the client, as with the token itself
+    cookie = transport.get_challenge_cookie(request)
+    return cookie is not None and expected is not None and hmac.compare_digest(_digest(cookie), expected)
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _fingerprint(user_manager: BaseUserManager[models.UP, Any], user: models.UP) -> str:
+    return user_manager._fingerprint(user.hashed_password, "login-ticket")

@@ -1,0 +1,77 @@
+from fastapi import APIRouter, Body, Depends, Request, Response, status
+
+from fastapi_users import models, schemas
+from fastapi_users.authentication import AuthenticationBackend, Authenticator, Strategy
+from fastapi_users.authentication.fresh import read_authentication
+from fastapi_users.authentication.login import (
+    PASSWORD_METHOD,
+    CredentialCheck,
+    complete_login,
+    login_openapi_extra,
+    report_failure,
+)
+from fastapi_users.exceptions import BadCredentials
+from fastapi_users.manager import BaseUserManager, UserManagerDependency
+from fastapi_users.openapi import OpenAPIResponseType
+from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute
+
+REAUTHENTICATE = Refusals(
+    {BadCredentials: (ErrorCode.REAUTHENTICATE_BAD_CREDENTIALS, "Not the password of this user.")}
+)
+
+
+def get_reauthenticate_router(
+    backend: AuthenticationBackend[models.UP, models.ID],
+    get_user_manager: UserManagerDependency[models.UP, models.ID],
+    authenticator: Authenticator[models.UP, models.ID],
+) -> APIRouter:
+    """Make the session of one backend fresh again, with the password: it is replaced by a new one.
+
+    What was proven in it before stays among its methods.
+    """
+    router = APIRouter(route_class=SafeRoute)
+
+    async def get_backends() -> list[AuthenticationBackend[models.UP, models.ID]]:
+        return [backend]
+
+    get_current_user_token = authenticator.current_user_token(active=True, get_enabled_backends=get_backends)
+    responses: OpenAPIResponseType = {
+        **REAUTHENTICATE.responses,
+        status.HTTP_401_UNAUTHORIZED: {"description": "Missing token or inactive user."},
+        **backend.transport.get_openapi_login_responses_success(),
+    }
+
+    @router.post(
+        "/reauthenticate",
+        name=f"auth:{backend.name}.reauthenticate",
+        responses=responses,
+        openapi_extra=login_openapi_extra(backend),
+    )
+    async def reauthenticate(
+        request: Request,
+        password: schemas.StorableStr = Body(..., embed=True),
+        user_token: tuple[models.UP, str] = Depends(get_current_user_token),
+        user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
+        strategy: Strategy[models.UP, models.ID] = Depends(backend.get_strategy),
+    ) -> Response:
+        user, token = user_token
+        check = CredentialCheck(method=PASSWORD_METHOD, identifier=user.email, request=request)
+        with REAUTHENTICATE:
+            await user_manager._seam_before_credentials(check)
+            if not await user_manager.check_password(user, password):
+                await report_failure(user_manager, check, user=user)
+                raise BadCredentials
+        authentication = await read_authentication(strategy, token)
+        proven_before = () if authentication is None else authentication.methods
+        return await complete_login(
+            backend,
+            strategy,
+            user=user,
+            user_manager=user_manager,
+            methods=[*proven_before, PASSWORD_METHOD],
+            request=request,
+            is_reauthentication=True,
+            replaced_token=token,
+        )
+
+    return router

@@ -1,0 +1,286 @@
+"""No route gives a session to a user whose login a seam interrupts.
+
+The walk calls every route that is mounted, each in the best way there is: with right passwords, valid tokens, a running
+session. A route it does not know fails it, so that a way in that comes later is walked as well.
+"""
+
+import re
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from httpx import AsyncClient, Response
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from fastapi_users.authentication import JWTStrategy
+from fastapi_users.authentication.login import LoginAttempt, LoginInterrupted
+from fastapi_users.authentication.strategy import DatabaseStrategy
+from fastapi_users.jwt import generate_jwt
+from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase
+from tests.toy import ToyMixin, ToyPIN, get_toy_router
+from tests.world import PASSWORD, SECRET, AccessToken, OAuthAccount, OneTimeSecret, User, UserManager, World
+
+ROOT = Path(__file__).parents[1]
+EMAIL = "ann@example.org"
+CREDENTIALS = {"username": EMAIL, "password": PASSWORD}
+
+
+class Open(ToyMixin[User, uuid.UUID], UserManager):
+    """Nobody is interrupted who has no PIN, and Ann has none."""
+
+    toy_model = ToyPIN
+    one_time_secret_model = OneTimeSecret
+
+    def __init__(self, user_db: Any, world: World) -> None:
+        super().__init__(user_db, world)
+        self.toy_log = []
+
+
+class Interrupting(Open):
+    """Whatever Ann proves, it is not enough."""
+
+    async def _seam_before_session(self, attempt: LoginAttempt[User, uuid.UUID]) -> None:
+        await super()._seam_before_session(attempt)
+        raise LoginInterrupted(["never"])
+
+
+class Ann:
+    """Everything that she can have to show; her sessions are from before the interruption."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.client = world.client
+
+    async def appear(self) -> None:
+        self.user = await self.world.insert_user()
+        async with self.world.session_maker() as session:
+            session.add(
+                OAuthAccount(
+                    user_id=self.user.id,
+                    oauth_name="provider",
+                    access_token="ACCESS",
+                    account_id="account-1",
+                    account_email=EMAIL,
+                )
+            )
+            await session.commit()
+            database = SQLAlchemyAccessTokenDatabase(session, AccessToken)
+            cookie = await DatabaseStrategy[User, uuid.UUID, AccessToken](database, 3600).write_token(self.user)
+        self.cookies = {"cookie": f"fastapiusersauth={cookie}"}
+        self.bearer = await self.bearer_of(self.user)
+
+    async def bearer_of(self, user: User) -> dict[str, str]:
+        return {"Authorization": f"Bearer {await JWTStrategy[User, uuid.UUID](SECRET, 3600).write_token(user)}"}
+
+    async def bearer_of_root(self) -> dict[str, str]:
+        return await self.bearer_of(await self.world.insert_user("root@example.org", is_superuser=True))
+
+    async def mailed(self, path: str) -> str:
+        await self.client.post(path, json={"email": EMAIL})
+        return self.world.outbox.token(to=EMAIL)
+
+    async def state(self, flow: str) -> str:
+        answer = await self.client.get(f"/{flow}/authorize", headers=self.bearer)
+        state: str = parse_qs(urlsplit(answer.json()["authorization_url"]).query)["state"][0]
+        return state
+
+    async def ticket(self, backend: str) -> str:
+        """That of her login, and where that is not interrupted, nothing."""
+        answer = await self.client.post(f"/auth/{backend}/login", data=CREDENTIALS)
+        self.client.cookies.delete("fastapiusersauth") if "fastapiusersauth" in self.client.cookies else None
+        ticket: str = answer.json()["challenge"]["id"] if answer.status_code == 202 else ""
+        return ticket
+
+    async def finish(self, backend: str) -> Response:
+        async with self.world.session_maker() as session:
+            session.add(ToyPIN(user_id=self.user.id, pin="1234"))
+            await session.commit()
+        body = {"ticket": await self.ticket(backend), "pin": "1234"}
+        return await self.client.post(f"/auth/{backend}/toy", json=body)
+
+
+async def register(ann: Ann) -> Response:
+    return await ann.client.post("/auth/register", json={"email": "new@example.org", "password": PASSWORD})
+
+
+async def reset_password(ann: Ann) -> Response:
+    body = {"token": await ann.mailed("/auth/forgot-password"), "password": PASSWORD}
+    return await ann.client.post("/auth/reset-password", json=body)
+
+
+async def verify(ann: Ann) -> Response:
+    return await ann.client.post("/auth/verify", json={"token": await ann.mailed("/auth/request-verify-token")})
+
+
+async def oauth_callback(ann: Ann) -> Response:
+    return await ann.client.get("/oauth/callback", params={"code": "CODE", "state": await ann.state("oauth")})
+
+
+async def associate_callback(ann: Ann) -> Response:
+    ann.world.provider.account = ("account-2", EMAIL)
+    params = {"code": "CODE", "state": await ann.state("associate")}
+    return await ann.client.get("/associate/callback", params=params, headers=ann.bearer)
+
+
+async def update_me(ann: Ann) -> Response:
+    return await ann.client.patch("/users/me", json={"password": PASSWORD}, headers=ann.bearer)
+
+
+async def get_user(ann: Ann) -> Response:
+    return await ann.client.get(f"/users/{ann.user.id}", headers=await ann.bearer_of_root())
+
+
+async def update_user(ann: Ann) -> Response:
+    headers = await ann.bearer_of_root()
+    return await ann.client.patch(f"/users/{ann.user.id}", json={"is_verified": True}, headers=headers)
+
+
+async def delete_user(ann: Ann) -> Response:
+    return await ann.client.delete(f"/users/{ann.user.id}", headers=await ann.bearer_of_root())
+
+
+WALK: dict[str, Callable[[Ann], Awaitable[Response]]] = {
+    "POST /auth/jwt/login": lambda ann: ann.client.post("/auth/jwt/login", data=CREDENTIALS),
+    "POST /auth/cookie/login": lambda ann: ann.client.post("/auth/cookie/login", data=CREDENTIALS),
+    "POST /auth/jwt/logout": lambda ann: ann.client.post("/auth/jwt/logout", headers=ann.bearer),
+    "POST /auth/cookie/logout": lambda ann: ann.client.post("/auth/cookie/logout", headers=ann.cookies),
+    "POST /auth/jwt/reauthenticate": lambda ann: ann.client.post(
+        "/auth/jwt/reauthenticate", json={"password": PASSWORD}, headers=ann.bearer
+    ),
+    "POST /auth/cookie/reauthenticate": lambda ann: ann.client.post(
+        "/auth/cookie/reauthenticate", json={"password": PASSWORD}, headers=ann.cookies
+    ),
+    "POST /auth/jwt/toy": lambda ann: ann.finish("jwt"),
+    "POST /auth/cookie/toy": lambda ann: ann.finish("cookie"),
+    "POST /auth/register": register,
+    "POST /auth/forgot-password": lambda ann: ann.client.post("/auth/forgot-password", json={"email": EMAIL}),
+    "POST /auth/reset-password": reset_password,
+    "POST /auth/request-verify-token": lambda ann: ann.client.post("/auth/request-verify-token", json={"email": EMAIL}),
+    "POST /auth/verify": verify,
+    "GET /users/me": lambda ann: ann.client.get("/users/me", headers=ann.bearer),
+    "PATCH /users/me": update_me,
+    "GET /users/{id}": get_user,
+    "PATCH /users/{id}": update_user,
+    "DELETE /users/{id}": delete_user,
+    "GET /oauth/authorize": lambda ann: ann.client.get("/oauth/authorize"),
+    "GET /oauth/callback": oauth_callback,
+    "GET /associate/authorize": lambda ann: ann.client.get("/associate/authorize", headers=ann.bearer),
+    "GET /associate/callback": associate_callback,
+}
+WAYS_IN = {
+    "POST /auth/jwt/login",
+    "POST /auth/cookie/login",
+    "POST /auth/jwt/reauthenticate",
+    "POST /auth/cookie/reauthenticate",
+    "POST /auth/jwt/toy",
+    "POST /auth/cookie/toy",
+    "GET /oauth/callback",
+}
+
+
+def mount_toy(world: World) -> World:
+    for backend in (world.bearer, world.cookie):
+        world.app.include_router(get_toy_router(world.fastapi_users, backend), prefix=f"/auth/{backend.name}")
+    return world
+
+
+def mounted_routes() -> set[str]:
+    world = mount_toy(World(create_async_engine("sqlite+aiosqlite://"), manager_class=Open))
+    paths = world.app.openapi()["paths"]
+    return {f"{method.upper()} {path}" for path, operations in paths.items() for method in operations}
+
+
+@asynccontextmanager
+async def walking(
+    tmp_path: Path, manager_class: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Ann, list[str]]]:
+    """Ann, and whose sessions have been made since she came."""
+    sessions: list[str] = []
+
+    def count_in(strategy_class: type[Any]) -> None:
+        write_token = strategy_class.write_token
+
+        async def write(self: Any, user: User) -> str:
+            sessions.append(user.email)
+            token: str = await write_token(self, user)
+            return token
+
+        monkeypatch.setattr(strategy_class, "write_token", write)
+
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=manager_class) as world:
+        ann = Ann(mount_toy(world))
+        await ann.appear()
+        # Her own tools would count as well.
+        root, ann_bearer = await ann.bearer_of_root(), ann.bearer
+        monkeypatch.setattr(ann, "bearer_of_root", _answering(root))
+        ann.bearer = ann_bearer
+        for strategy_class in (JWTStrategy, DatabaseStrategy):
+            count_in(strategy_class)
+        yield ann, sessions
+
+
+def _answering(value: Any) -> Callable[[], Awaitable[Any]]:
+    async def answer() -> Any:
+        return value
+
+    return answer
+
+
+def holds_a_session(answer: Response, client: AsyncClient) -> bool:
+    has_token = "access_token" in answer.text and "eyJ" in answer.text
+    return has_token or bool(client.cookies.get("fastapiusersauth"))
+
+
+def test_the_walk_knows_every_route_that_is_mounted() -> None:
+    assert mounted_routes() == WALK.keys(), "tell WALK how to call a new route as well as it can be called"
+
+
+@pytest.mark.parametrize("route", WALK)
+async def test_no_route_makes_a_session_for_a_user_whose_login_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    async with walking(tmp_path, Interrupting, monkeypatch) as (ann, sessions):
+        answer = await WALK[route](ann)
+
+        assert answer.status_code == 202 if route in WAYS_IN else answer.is_success, answer.text
+        assert sessions == []
+        assert not holds_a_session(answer, ann.client)
+
+
+@pytest.mark.parametrize("route", WALK)
+async def test_the_walk_finds_the_ways_in_when_nothing_interrupts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    """Or the test above would prove nothing."""
+    async with walking(tmp_path, Open, monkeypatch) as (ann, sessions):
+        answer = await WALK[route](ann)
+
+        assert answer.is_success, answer.text
+        assert sessions == ([EMAIL] if route in WAYS_IN else [])
+        assert holds_a_session(answer, ann.client) == (route in WAYS_IN)
+
+
+async def test_a_mailed_token_of_the_user_is_no_session_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with walking(tmp_path, Interrupting, monkeypatch) as (ann, _):
+        for path in ("/auth/forgot-password", "/auth/request-verify-token"):
+            headers = {"Authorization": f"Bearer {await ann.mailed(path)}"}
+            assert (await ann.client.get("/users/me", headers=headers)).status_code == 401
+        ticket = generate_jwt({"sub": str(ann.user.id), "aud": "fastapi-users:login-ticket"}, SECRET, 60)
+        headers = {"Authorization": f"Bearer {ticket}"}
+        assert (await ann.client.get("/users/me", headers=headers)).status_code == 401
+
+
+def test_only_the_door_logs_in() -> None:
+    files = [path for path in (ROOT / "fastapi_users").rglob("*.py") if "backend.login(" in path.read_text("utf-8")]
+
+    assert [str(path.relative_to(ROOT)) for path in files] == ["fastapi_users/authentication/login.py"]
+
+
+def test_no_route_hides_from_the_document_that_the_walk_follows() -> None:
+    hidden = re.compile(r"include_in_schema\s*=\s*False")
+
+    assert [path for path in (ROOT / "fastapi_users").rglob("*.py") if hidden.search(path.read_text("utf-8"))] == []
