@@ -192,13 +192,17 @@ class Subscribers:
             if isinstance(event, kinds):
                 await subscriber(event, user_manager)
 
-    async def tell_after_commit(self, event: Event, user_manager: Any) -> None:
+    async def tell_after_commit(
+        self, event: Event, user_manager: Any, *, recover: Callable[[Exception], Awaitable[None]]
+    ) -> None:
+        """:param recover: called when a subscriber failed, since its error may be one of the session of the request."""
         for kinds, subscriber in self._after_commit:
             if isinstance(event, kinds):
                 try:
                     await subscriber(event, user_manager)
-                except Exception:
+                except Exception as error:
                     logger.exception("A subscriber of %r failed after the commit.", event.name)
+                    await recover(error)
 
 
 def _decorator(

@@ -159,7 +159,9 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
         async def write() -> models.UP:
             user = await self.user_db.create(user_dict)
-            await self._seam_event(events.Registered(user_id=user.id, request=self._facts(request), email=user.email))
+            await self._seam_event(
+                events.Registered(user_id=user.id, request=await self._facts(request), email=user.email)
+            )
             return user
 
         created_user = await self._write_email(user_dict.get("email"), write, user_dict)
@@ -208,7 +210,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             user = await self._add_oauth_account(await self.user_db.create(user_dict), account)
             await self._seam_event(
                 events.Registered(
-                    user_id=user.id, request=self._facts(request), email=user.email, oauth_name=oauth_name
+                    user_id=user.id, request=await self._facts(request), email=user.email, oauth_name=oauth_name
                 )
             )
             return user
@@ -253,7 +255,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             self.verification_token_secret,
             self.verification_token_lifetime_seconds,
         )
-        await self._seam_event(events.VerificationRequested(user_id=user.id, request=self._facts(request)))
+        await self._seam_event(events.VerificationRequested(user_id=user.id, request=await self._facts(request)))
         await self.on_after_request_verify(user, token, request)
 
     async def verify(self, token: str, request: Request | None = None) -> models.UP:
@@ -275,10 +277,10 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         if user.is_verified:
             raise exceptions.UserAlreadyVerified
 
-        async with self._transaction():
+        async with self._unit_of_work():
             verified_user = await self._update(user, {"is_verified": True})
             await self._seam_event(
-                events.Verified(user_id=user.id, request=self._facts(request), email=claims["email"])
+                events.Verified(user_id=user.id, request=await self._facts(request), email=claims["email"])
             )
         await self.on_after_verify(verified_user, request)
         return verified_user
@@ -296,7 +298,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             self.reset_password_token_secret,
             self.reset_password_token_lifetime_seconds,
         )
-        await self._seam_event(events.PasswordResetRequested(user_id=user.id, request=self._facts(request)))
+        await self._seam_event(events.PasswordResetRequested(user_id=user.id, request=await self._facts(request)))
         await self.on_after_forgot_password(user, token, request)
 
     async def reset_password(self, token: str, password: str, request: Request | None = None) -> models.UP:
@@ -321,10 +323,12 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         if not user.is_active:
             raise exceptions.UserInactive
 
-        async with self._transaction():
+        async with self._unit_of_work():
             updated_user = await self._update(user, {"password": password})
             await self._seam_credentials_changed(updated_user, {"password"}, request)
-            await self._seam_event(events.PasswordChanged(user_id=user.id, request=self._facts(request), is_reset=True))
+            await self._seam_event(
+                events.PasswordChanged(user_id=user.id, request=await self._facts(request), is_reset=True)
+            )
         await self.on_after_reset_password(user, request)
         await self.on_after_password_changed(updated_user, request)
         return updated_user
@@ -356,8 +360,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             *(["is_active"] if flags.get("is_active") is False else []),
         }
         others = tuple(sorted(update_dict.keys() - {"email", "password"}))
-        facts = self._facts(request)
-        async with self._transaction():
+        facts = await self._facts(request)
+        async with self._unit_of_work():
             updated_user = await self._update(user, update_dict)
             if credentials:
                 await self._seam_credentials_changed(updated_user, credentials, request)
@@ -378,12 +382,12 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         return updated_user
 
     async def delete(self, user: models.UP, request: Request | None = None) -> None:
+        user_id, email = user.id, user.email  # some sessions forget the user when the hook commits
         await self.on_before_delete(user, request)
-        user_id, email = user.id, user.email
-        async with self._transaction():
+        async with self._unit_of_work():
             await self._seam_before_delete(user, request)
             await self.user_db.delete(user)
-            await self._seam_event(events.Deleted(user_id=user_id, request=self._facts(request), email=email))
+            await self._seam_event(events.Deleted(user_id=user_id, request=await self._facts(request), email=email))
         await self.on_after_delete(user, request)
 
     async def authenticate(self, credentials: OAuth2PasswordRequestForm) -> models.UP | None:
@@ -489,9 +493,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         """In the door, identity proven. May refuse, with an ``HTTPException``, or raise ``LoginInterrupted``."""
 
     async def _seam_after_login(self, attempt: "LoginAttempt[models.UP, models.ID]", response: Response) -> None:
-        """A session exists."""
-        hook = self.on_after_reauthenticate if attempt.is_reauthentication else self.on_after_login
-        await hook(attempt.user, attempt.request, response)
+        """A session exists; the hook of the application is called after it."""
 
     async def _seam_factors(self, user: models.UP) -> list[str]:
         """By which methods (RFC 8176) this user can prove who it is."""
@@ -514,9 +516,11 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         """Every event, once, in the transaction of what happened."""
         if isinstance(self.subscribers, events.Subscribers):  # an application may have an attribute of this name
             await self.subscribers.tell_in_transaction(event, self)
-            await self._after_commit(partial(self.subscribers.tell_after_commit, event, self))
+            tell = partial(self.subscribers.tell_after_commit, event, self, recover=self._recover)
+            await self._after_commit(tell)
 
-    def _facts(self, request: Request | None) -> events.RequestFacts | None:
+    async def _facts(self, request: Request | None) -> events.RequestFacts | None:
+        """A coroutine, so that a manager that is all mocks answers something."""
         return events.get_request_facts(request, self.trusted_proxies)
 
     async def _mail(
@@ -532,7 +536,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         """Nothing here breaks what the mail is about: a template that fails is logged, like a server that does."""
         if self.mailer is None:
             return
-        facts = self._facts(request) or events.RequestFacts(address=None, agent=None)
+        facts = await self._facts(request) or events.RequestFacts(address=None, agent=None)
         try:
             templates = self.mail_templates if self.mail_templates is not None else _default_mail_templates()
             message = templates.render(
@@ -558,6 +562,17 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             await self.user_db.after_commit(callback)
         else:
             await callback()
+
+    async def _recover(self, error: Exception) -> None:
+        if isinstance(self.user_db, BaseUserDatabase):
+            await self.user_db.recover(error)
+
+    def _unit_of_work(self) -> AbstractAsyncContextManager[None]:
+        """A transaction, if anything but the change itself belongs to it: an application without features and
+        subscribers writes as it did without us, also where it overrides what is called inside.
+        """
+        is_alone = self.subscribers is None and self.one_time_secret_model is None and not _uses_seams(type(self))
+        return nullcontext() if is_alone else self._transaction()
 
     def _transaction(self) -> AbstractAsyncContextManager[None]:
         """Of the adapter; none where that is just an object with the eight methods."""
@@ -652,7 +667,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             await self._seam_event(
                 events.OAuthAccountLinked(
                     user_id=user.id,
-                    request=self._facts(request),
+                    request=await self._facts(request),
                     oauth_name=account["oauth_name"],
                     account_id=account["account_id"],
                 )
@@ -704,6 +719,13 @@ def _refuse_missing_settings(manager_class: type[BaseUserManager[Any, Any]]) -> 
         for setting in vars(base).get("_required_settings", ()):
             if getattr(manager_class, setting, None) is None:
                 raise TypeError(f"{manager_class.__name__} uses {base.__name__}: set {setting} in it.")
+
+
+def _uses_seams(manager_class: type[Any]) -> bool:
+    return any(
+        getattr(manager_class, seam) is not getattr(BaseUserManager, seam)
+        for seam in ("_seam_credentials_changed", "_seam_before_delete", "_seam_event")
+    )
 
 
 @cache

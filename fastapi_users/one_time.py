@@ -68,19 +68,18 @@ class OneTimeSecrets:
     async def consume_token(self, token: str) -> str:
         """Its subject: given once, whoever else asks at the same moment.
 
-        After :meth:`take_try` only when the factor was right: it also clears what was counted for the subject.
-
         :raises InvalidOneTimeSecret: for everybody else.
         """
         digest, now = self._digest("token", token), _now()
         # A collation that looks past letter case leaves 220 bits of a digest: no other row is hit.
         if not await self._store.update_where(_open(now, digest=digest), {"used_at": now}):
             raise InvalidOneTimeSecret
-        row = await self._get({"digest": digest})
-        subject: str = row.subject
-        if row.tries:
-            await self._clear_tries_of(subject)
+        subject: str = (await self._get({"digest": digest})).subject
         return subject
+
+    async def clear_tries(self, subject: str) -> None:
+        """To be called when the subject has proven all there is to prove, and not after one factor of several."""
+        await self._store.delete_where({"digest": self._digest("tries", subject)})
 
     async def take_try(self, token: str) -> str:
         """Its subject, after counting one try: to be called before each check of a factor that a token waits for.
@@ -128,7 +127,7 @@ class OneTimeSecrets:
         await self._end(older)  # issued at the same moment: none of them may be the next
         if not await self._store.update_where(where, {"used_at": now}):
             raise InvalidOneTimeSecret
-        await self._clear_tries_of(subject)
+        await self.clear_tries(subject)
 
     async def end(self, subject: str) -> int:
         """All that are open, of this purpose: how many those were."""
@@ -197,9 +196,6 @@ class OneTimeSecrets:
             elif row.tries >= purpose.max_tries_per_subject:
                 raise TooManyTries
             # Somebody else was faster, and now there is a row to count in.
-
-    async def _clear_tries_of(self, subject: str) -> None:
-        await self._store.delete_where({"digest": self._digest("tries", subject)})
 
     def _digest_of_code(self, salt: str, subject: str, code: str) -> str:
         # It is the primary key, and the same subject may be given the same code again: hence the salt.

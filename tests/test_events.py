@@ -137,7 +137,7 @@ async def test_logins_through_a_provider_are_told_like_others(world: ObservedWor
 
 @pytest.mark.parametrize(
     ("username", "identifier"),
-    [("bob@example.org", "bob@example.org"), ("correct horse@battery", None), ("hunter2", None), ("@" * 9, None)],
+    [("bob@example.org", "bob@example.org"), ("correct@horse@a.bc", None), ("P@ssw0rd!", None), ("@" * 9, None)],
 )
 async def test_a_password_that_was_typed_into_the_wrong_field_is_not_told(
     world: ObservedWorld, told: list[Event], username: str, identifier: str | None
@@ -210,6 +210,13 @@ async def test_a_subscriber_that_fails_after_the_commit_is_logged_and_breaks_not
     async def fail(event: Registered, user_manager: Any) -> None:
         raise OSError("the webhook is down")
 
+    @world.subscribers.after_commit(Registered)
+    async def fail_in_the_database(event: Registered, user_manager: Any) -> None:
+        """What it leaves in the session of the request has to be cleared away."""
+        session = user_manager.user_db.session
+        session.add_all([Note(name="twice", number=1), Note(name="twice", number=2)])
+        await session.flush()
+
     @world.subscribers.after_commit(Registered, Deleted)
     async def go_on(event: Event, user_manager: Any) -> None:
         async with world.session_maker() as session:  # what is told after the commit can be seen by others
@@ -223,7 +230,8 @@ async def test_a_subscriber_that_fails_after_the_commit_is_logged_and_breaks_not
     assert called == ["registered"]
     assert [record.getMessage() for record in caplog.records] == [
         "A subscriber of 'registered' failed after the commit."
-    ]
+    ] * 2
+    assert world.hooks == [("registered", EMAIL)]
 
 
 async def test_inside_a_transaction_of_the_application_they_wait_for_its_end(
@@ -252,6 +260,7 @@ async def test_an_adapter_that_is_just_an_object_is_told_at_once() -> None:
     @subscribers.after_commit()
     async def remember(event: Event, user_manager: Any) -> None:
         told.append(event.name)
+        raise OSError
 
     adapter: Any = EightMethods()
     user = await adapter.create({"email": EMAIL, "hashed_password": weak_password_helper().hash(PASSWORD)})

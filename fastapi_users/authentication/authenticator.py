@@ -208,6 +208,8 @@ class Authenticator(Generic[models.UP, models.ID]):
 
         :raises DuplicateBackendNamesError:
         """
+        if isinstance(allowed_origins, str):
+            raise TypeError("allowed_origins is a list: a text would allow every part of it.")
         flags = _flags(optional=optional, active=active, verified=verified, superuser=superuser, fresh=fresh)
 
         async def current_websocket_user_dependency(*args: Any, websocket: WebSocket, **kwargs: Any) -> Any:

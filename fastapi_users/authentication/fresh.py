@@ -2,7 +2,6 @@
 
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Any
 
 from fastapi import HTTPException, status
 from pydantic import BaseModel
@@ -64,18 +63,12 @@ async def refuse_stale(
     :raises ReauthenticationRequired: the last proof is older, or nothing is known of it.
     :raises NotImplementedError: the strategy never knows.
     """
-    if not hasattr(strategy, "read_authentication"):
+    read = getattr(strategy, "read_authentication", None)
+    if read is None:
         raise NotImplementedError(
             f"{type(strategy).__name__} has no read_authentication(token), so that none of its sessions can be fresh."
         )
-    authentication = await read_authentication(strategy, token)
+    authentication: Authentication | None = await read(token)
     now = datetime.now(timezone.utc)
     if authentication is None or (now - authentication.time).total_seconds() > max_age:
         raise ReauthenticationRequired(await user_manager._seam_factors(user), max_age)
-
-
-async def read_authentication(strategy: Strategy[Any, Any], token: str) -> Authentication | None:
-    """How and when the user of this session proved who it is; ``None`` where nothing is known of it."""
-    read = getattr(strategy, "read_authentication", None)
-    authentication: Authentication | None = None if read is None else await read(token)
-    return authentication

@@ -46,6 +46,18 @@ class ChallengeResponse(BaseModel):
     challenge: Challenge
 
 
+class ChallengeAnswer(JSONResponse):
+    """202. It must not be cached, since it holds a ticket."""
+
+    def __init__(self, challenge: Challenge) -> None:
+        self.challenge = challenge
+        super().__init__(
+            ChallengeResponse(challenge=challenge).model_dump(),
+            status_code=status.HTTP_202_ACCEPTED,
+            headers={"Cache-Control": "no-store"},
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class CredentialCheck:
     """A secret is about to be checked: that of ``identifier``, which is what the client claims to be."""
@@ -57,10 +69,7 @@ class CredentialCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class LoginAttempt(Generic[models.UP, models.ID]):
-    """The user has proven who it is by ``methods`` (RFC 8176), the last of them at ``auth_time``; no session yet.
-
-    In a reauthentication, ``methods`` begin with those of the session that will be replaced.
-    """
+    """The user has proven who it is by ``methods`` (RFC 8176), the last of them at ``auth_time``; no session yet."""
 
     user: models.UP
     methods: tuple[str, ...]
@@ -126,7 +135,7 @@ async def report_failure(
     await user_manager._seam_event(
         events.LoginFailed(
             user_id=None if user is None else user.id,
-            request=user_manager._facts(check.request),
+            request=await user_manager._facts(check.request),
             identifier=identifier,
             method=check.method,
         )
@@ -137,7 +146,9 @@ _MAX_EMAIL_LENGTH = 320
 
 
 def _may_be_email(identifier: str) -> bool:
-    return len(identifier) <= _MAX_EMAIL_LENGTH and re.fullmatch(r"[^@\s]+@[^@\s]+", identifier) is not None
+    return (
+        len(identifier) <= _MAX_EMAIL_LENGTH and re.fullmatch(r"[^@\s]+@[^@\s]+\.[a-zA-Z]{2,}", identifier) is not None
+    )
 
 
 def refuse_unfit(user: models.UserProtocol[Any], *, requires_verification: bool) -> None:
@@ -161,7 +172,6 @@ async def complete_login(
     methods: Iterable[str],
     request: Request | None,
     requires_verification: bool = False,
-    is_reauthentication: bool = False,
     replaced_token: str | None = None,
 ) -> Response:
     """A session for a user who has just proven who it is, by ``methods`` (RFC 8176 ``amr`` values).
@@ -169,8 +179,8 @@ async def complete_login(
     A seam may refuse, with an exception of its own, or interrupt: then the answer is 202 with a :class:`Challenge`.
     No other code may call ``backend.login``: what guards the door guards every way in, also those of tomorrow.
 
-    :param is_reauthentication: of a running session: another event and another hook than a login.
-    :param replaced_token: of that session, which ends when the new one exists.
+    :param replaced_token: of a running session whose user proves again who it is. It ends when the new one exists;
+        event and hook are others than those of a login.
     :raises BadCredentials: the user is inactive.
     :raises UserNotVerified: and ``requires_verification`` is set.
     """
@@ -182,12 +192,17 @@ async def complete_login(
         backend=backend,
         request=request,
         requires_verification=requires_verification,
-        is_reauthentication=is_reauthentication,
+        is_reauthentication=replaced_token is not None,
     )
     try:
         await user_manager._seam_before_session(attempt)
     except LoginInterrupted as interruption:
         return await _challenge(user_manager, attempt, interruption.methods, replaced_token=replaced_token)
+
+    # Before the strategy commits, after which some sessions know no attribute of the user any more.
+    kind = events.Reauthenticated if attempt.is_reauthentication else events.LoggedIn
+    facts = await user_manager._facts(request)
+    event = kind(user_id=user.id, request=facts, methods=attempt.methods, backend=backend.name)
 
     authentication = current_authentication.set(Authentication(methods=attempt.methods, time=attempt.auth_time))
     try:
@@ -197,10 +212,10 @@ async def complete_login(
     if replaced_token is not None:
         with suppress(StrategyDestroyNotSupportedError):
             await strategy.destroy_token(replaced_token, user)
-    facts = user_manager._facts(request)
-    kind = events.Reauthenticated if is_reauthentication else events.LoggedIn
-    await user_manager._seam_event(kind(user_id=user.id, request=facts, methods=attempt.methods, backend=backend.name))
+    await user_manager._seam_event(event)
     await user_manager._seam_after_login(attempt, response)
+    hook = user_manager.on_after_reauthenticate if attempt.is_reauthentication else user_manager.on_after_login
+    await hook(user, request, response)
     return response
 
 
@@ -212,9 +227,10 @@ async def _challenge(
     replaced_token: str | None,
 ) -> Response:
     lifetime = user_manager.login_ticket_lifetime_seconds
-    secret = await _ticket_secrets(user_manager).issue_token(str(attempt.user.id))
+    user = await user_manager.get(attempt.user.id)  # as it is stored: the login may just have upgraded its hash
+    secret = await _ticket_secrets(user_manager).issue_token(str(user.id))
     claims = {
-        "sub": str(attempt.user.id),
+        "sub": str(user.id),
         "aud": LOGIN_TICKET_AUDIENCE,
         "jti": secret,
         "amr": attempt.methods,
@@ -222,7 +238,7 @@ async def _challenge(
         "methods": methods,
         "backend": attempt.backend.name,
         "verified": attempt.requires_verification,
-        "fgpt": _fingerprint(user_manager, attempt.user),
+        "fgpt": _fingerprint(user_manager, user),
     }
     if replaced_token is not None:
         claims["replaces"] = _digest(replaced_token)
@@ -233,15 +249,12 @@ async def _challenge(
         cookie = _known_cookie(transport, attempt.request) or secrets.token_urlsafe()
         claims["browser"] = _digest(cookie)
     ticket = generate_jwt(claims, user_manager._login_ticket_secret(), lifetime)
-    challenge = ChallengeResponse(challenge=Challenge(id=ticket, methods=list(methods), expires_in=lifetime))
-    response = JSONResponse(
-        challenge.model_dump(), status_code=status.HTTP_202_ACCEPTED, headers={"Cache-Control": "no-store"}
-    )
+    response = ChallengeAnswer(Challenge(id=ticket, methods=list(methods), expires_in=lifetime))
     if cookie is not None:
         transport.set_challenge_cookie(response, cookie, lifetime)
-    facts = user_manager._facts(attempt.request)
+    facts = await user_manager._facts(attempt.request)
     await user_manager._seam_event(
-        events.LoginChallenged(user_id=attempt.user.id, request=facts, methods=attempt.methods, required=methods)
+        events.LoginChallenged(user_id=user.id, request=facts, methods=attempt.methods, required=methods)
     )
     return response
 
@@ -252,8 +265,11 @@ async def read_ticket(
     *,
     user_manager: BaseUserManager[models.UP, models.ID],
     request: Request,
+    count_try: bool = True,
 ) -> LoginTicket[models.UP, models.ID]:
     """Open the ticket of a challenge, and count a try against it: the caller is about to check a factor of its user.
+
+    Without ``count_try`` for a step that checks none, such as sending a code; limit that one in another way.
 
     Of a cookie transport, the ticket counts only together with the cookie that came with it. It dies when the password
     changes.
@@ -265,8 +281,9 @@ async def read_ticket(
         claims = decode_jwt(ticket, user_manager._login_ticket_secret(), [LOGIN_TICKET_AUDIENCE])
         if claims["backend"] != backend.name or not _is_same_browser(backend, request, claims.get("browser")):
             raise exceptions.InvalidLoginTicket
-        user_id = await _ticket_secrets(user_manager).take_try(claims["jti"])
-        user = await user_manager.get(user_manager.parse_id(user_id))
+        if count_try:
+            await _ticket_secrets(user_manager).take_try(claims["jti"])
+        user = await user_manager.get(user_manager.parse_id(claims["sub"]))
         refuse_unfit(user, requires_verification=claims["verified"])
     except (jwt.PyJWTError, *_UNUSABLE) as error:
         raise exceptions.InvalidLoginTicket from error
@@ -305,12 +322,13 @@ async def resume_login(
 
     :raises InvalidLoginTicket: another request was faster: a ticket is used once.
     """
+    ticket_secrets, user_id = _ticket_secrets(user_manager), str(ticket.user.id)
     try:
-        await _ticket_secrets(user_manager).consume_token(ticket.secret)
+        await ticket_secrets.consume_token(ticket.secret)
     except exceptions.InvalidOneTimeSecret as error:
         raise exceptions.InvalidLoginTicket from error
     token = None if ticket.replaces is None else await read_token(backend.transport, request)
-    return await complete_login(
+    response = await complete_login(
         backend,
         strategy,
         user=ticket.user,
@@ -318,9 +336,11 @@ async def resume_login(
         methods=[*ticket.proven_methods, method],
         request=request,
         requires_verification=ticket.requires_verification,
-        is_reauthentication=ticket.replaces is not None,
         replaced_token=token if token is not None and _digest(token) == ticket.replaces else None,
     )
+    if not isinstance(response, ChallengeAnswer):  # another factor is not yet proven, and must not be guessed for ever
+        await ticket_secrets.clear_tries(user_id)
+    return response
 
 
 def login_openapi_extra(backend: AuthenticationBackend[Any, Any]) -> dict[str, Any] | None:

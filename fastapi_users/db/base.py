@@ -70,6 +70,9 @@ class BaseUserDatabase(Generic[UP, ID]):
         """
         await callback()
 
+    async def recover(self, error: Exception) -> None:
+        """Stay usable, with what is loaded, after an error that somebody else has caught and that may be of the database."""
+
 
 async def run_callbacks(callbacks: Iterable[Callable[[], Awaitable[None]]]) -> None:
     errors: list[Exception] = []

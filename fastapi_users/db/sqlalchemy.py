@@ -562,6 +562,14 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         else:
             transaction.callbacks.append(callback)
 
+    async def recover(self, error: Exception) -> None:
+        calls = self._calls
+        if isinstance(error, SQLAlchemyError) or not calls.session.is_active:
+            loaded = calls.session.identity_map.values()
+            await calls.rollback()
+            for row in loaded:
+                await calls.restore(row)
+
     async def _get_user(self, statement: Select[Any]) -> UP | None:
         """Every look-up of a user comes through here: override it to extend them all, with a tenant filter say."""
         return await self._calls.execute(statement, lambda result: cast("UP | None", result.unique().scalars().first()))

@@ -4,6 +4,7 @@ import logging
 
 from fastapi import Request
 from starlette.background import BackgroundTasks
+from starlette.types import Scope
 
 from fastapi_users.mail.base import Mailer, Message
 
@@ -13,10 +14,10 @@ AFTER_RESPONSE = "fastapi_users.after_response"
 logger = logging.getLogger("fastapi_users.mail")
 
 
-def collect(request: Request) -> BackgroundTasks:
+def collect(scope: Scope) -> BackgroundTasks:
     """From now on, what this request sends later waits in these tasks. Whoever calls this has to run them."""
     tasks = BackgroundTasks()
-    request.scope[AFTER_RESPONSE] = tasks
+    scope[AFTER_RESPONSE] = tasks
     return tasks
 
 

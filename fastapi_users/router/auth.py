@@ -80,9 +80,12 @@ def get_auth_router(
         strategy: Strategy[models.UP, models.ID] = Depends(backend.get_strategy),
     ) -> Response:
         user, token = user_token
+        facts = await user_manager._facts(request)
+        event = LoggedOut(
+            user_id=user.id, request=facts, backend=backend.name
+        )  # some sessions forget the user at a commit
         response = await backend.logout(strategy, user, token)
-        facts = user_manager._facts(request)
-        await user_manager._seam_event(LoggedOut(user_id=user.id, request=facts, backend=backend.name))
+        await user_manager._seam_event(event)
         return response
 
     return router

@@ -8,6 +8,7 @@ from fastapi import HTTPException, Request, Response, status
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
 
 from fastapi_users.exceptions import InvalidPasswordException
 from fastapi_users.mail.delivery import collect
@@ -112,27 +113,23 @@ class SafeRoute(APIRoute):
     What the manager leaves for later, such as mails, is done when the answer has been sent.
     """
 
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        after_response = collect(scope)
+        try:
+            await super().handle(scope, receive, send)
+        finally:  # also when a hook failed: what has happened before it has happened all the same
+            await after_response()
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handle_safely(request: Request) -> Response:
-            after_response = collect(request)
             try:
-                response = await handle(request)
+                return await handle(request)
             except RequestValidationError as error:
                 safe_error = RequestValidationError(
                     [presentable_error(item) for item in error.errors()], body=presentable(error.body)
                 )
-            except Exception:
-                # A hook failed: what has happened before it has happened all the same.
-                await after_response()
-                raise
-            else:
-                if after_response.tasks:
-                    if response.background is not None:  # it may fail, ours do not
-                        after_response.tasks.append(response.background)
-                    response.background = after_response
-                return response
             raise safe_error
 
         return handle_safely

@@ -2,7 +2,6 @@ from fastapi import APIRouter, Body, Depends, Request, Response, status
 
 from fastapi_users import models, schemas
 from fastapi_users.authentication import AuthenticationBackend, Authenticator, Strategy
-from fastapi_users.authentication.fresh import read_authentication
 from fastapi_users.authentication.login import (
     PASSWORD_METHOD,
     CredentialCheck,
@@ -27,7 +26,7 @@ def get_reauthenticate_router(
 ) -> APIRouter:
     """Make the session of one backend fresh again, with the password: it is replaced by a new one.
 
-    What was proven in it before stays among its methods.
+    What else was proven in it before does not count any more: a second factor is asked for again.
     """
     router = APIRouter(route_class=SafeRoute)
 
@@ -61,16 +60,13 @@ def get_reauthenticate_router(
             if not await user_manager.check_password(user, password):
                 await report_failure(user_manager, check, user=user)
                 raise BadCredentials
-        authentication = await read_authentication(strategy, token)
-        proven_before = () if authentication is None else authentication.methods
         return await complete_login(
             backend,
             strategy,
             user=user,
             user_manager=user_manager,
-            methods=[*proven_before, PASSWORD_METHOD],
+            methods=[PASSWORD_METHOD],
             request=request,
-            is_reauthentication=True,
             replaced_token=token,
         )
 

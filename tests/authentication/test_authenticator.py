@@ -312,6 +312,11 @@ async def test_a_token_of_any_other_scheme_may_be_sent_by_the_browser_itself() -
     assert await greeted(app, {"one": "plain", "origin": "https://evil.test"}) == "refused"
 
 
+def test_the_allowed_origins_are_a_list() -> None:
+    with pytest.raises(TypeError, match="is a list"):
+        authenticator(cookie).current_websocket_user(allowed_origins="https://app.example.com")
+
+
 async def test_the_enabled_backends_of_a_websocket_are_asked_for() -> None:
     async def only_bearer() -> list[Backend]:
         return [bearer]

@@ -4,11 +4,13 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import anyio
 import jwt
 import pytest
 from fastapi import FastAPI
+from fastapi.security import OAuth2PasswordRequestForm
 from httpx import AsyncClient, Response
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -16,8 +18,10 @@ from sqlalchemy import select
 
 from fastapi_users.authentication import JWTStrategy
 from fastapi_users.authentication.login import (
+    LoginAttempt,
     LoginInterrupted,
     LoginTicket,
+    check_credentials,
     complete_login,
     document_challenges,
     read_ticket,
@@ -339,6 +343,77 @@ async def test_a_login_without_a_request_can_be_interrupted_as_well(world: World
     assert answer.status_code == 202
 
 
+class TwoFactors(Manager):
+    """After the PIN comes another factor, which nobody has."""
+
+    async def _seam_before_session(self, attempt: LoginAttempt[User, uuid.UUID]) -> None:
+        await super()._seam_before_session(attempt)
+        raise LoginInterrupted(["second"])
+
+
+async def test_the_first_of_two_factors_gives_no_new_tries_for_the_second(tmp_path: Path) -> None:
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'y.db'}", manager_class=TwoFactors) as world:
+        world.app.include_router(get_toy_router(world.fastapi_users, world.bearer), prefix="/auth/jwt")
+        await enrol(world, await world.insert_user())
+        codes = []
+        for _ in range(3):
+            after_the_first = await finish(world.client, await challenged(world.client))
+            if after_the_first.status_code == 202:
+                second = after_the_first.json()["challenge"]["id"]
+                codes += [(await finish(world.client, second, "0000")).json()["detail"] for _ in range(4)]
+            else:
+                codes.append(after_the_first.json()["detail"])
+
+        assert codes == ["TOY_BAD_PIN"] * 8 + ["TOY_TOO_MANY_TRIES"]
+
+
+async def test_a_step_that_checks_nothing_counts_nothing(world: World) -> None:
+    ticket = await challenged(world.client)
+    async with world.session_maker() as session:
+        manager = world.make_manager(session)
+        request: Any = None
+        for _ in range(9):
+            opened = await read_ticket(world.bearer, ticket, user_manager=manager, request=request, count_try=False)
+            assert opened.user.email == EMAIL
+
+    assert (await finish(world.client, ticket)).status_code == 200
+
+
+async def test_a_login_that_upgrades_the_hash_can_be_finished(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user in the hands of the login may be the one from before."""
+    authenticate = Manager.authenticate
+
+    async def authenticate_with_a_stale_user(self: Manager, credentials: Any) -> User | None:
+        user = await authenticate(self, credentials)
+        assert user is not None
+        return User(id=user.id, email=user.email, hashed_password="from before", is_active=True, is_verified=True)
+
+    monkeypatch.setattr(Manager, "authenticate", authenticate_with_a_stale_user)
+
+    assert (await finish(world.client, await challenged(world.client))).status_code == 200
+
+
+async def test_a_manager_that_is_all_mocks_has_its_hook_called(world: World) -> None:
+    user = await world.insert_user("bob@example.org")
+    manager = AsyncMock()
+    manager.authenticate.return_value = user
+
+    found: User = await check_credentials(
+        manager, OAuth2PasswordRequestForm(username="bob", password="x"), request=None
+    )
+    response = await complete_login(
+        world.bearer,
+        JWTStrategy[User, uuid.UUID](SECRET, 60),
+        user=found,
+        user_manager=manager,
+        methods=["pwd"],
+        request=None,
+    )
+
+    assert response.status_code == 200
+    manager.on_after_login.assert_awaited_once_with(user, None, response)
+
+
 async def rows_of(world: World) -> int:
     async with world.session_maker() as session:
         return len((await session.scalars(select(AccessToken))).all())
@@ -363,7 +438,8 @@ async def test_an_interrupted_reauthentication_replaces_the_session_in_the_end(
 
     assert (await finish(world.client, ticket, backend="cookie")).status_code == 204
     assert await rows_of(world) == (1 if brings_the_old_cookie else 2)
-    assert world.hooks == []  # it is no login
+    # Without the old session it is a login like others.
+    assert world.hooks == ([] if brings_the_old_cookie else [("logged in", EMAIL)])
 
 
 async def test_interrupting_without_a_table_of_one_time_secrets_says_what_to_set(world: World) -> None:

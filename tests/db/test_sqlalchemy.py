@@ -3,10 +3,11 @@ from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import AsyncMock
 
 import pytest
+from fastapi import Request
 from sqlalchemy import (
     BigInteger,
     ForeignKey,
@@ -35,6 +36,7 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.exc import StaleDataError
 
+from fastapi_users import BaseUserManager, UUIDIDMixin
 from fastapi_users.db.sqlalchemy import (
     GUID,
     SQLAlchemyAccessTokenDatabase,
@@ -46,7 +48,8 @@ from fastapi_users.db.sqlalchemy import (
     TIMESTAMPAware,
     now_utc,
 )
-from tests.world import PASSWORD, AccessToken, Note, OAuthAccount, RecommendedUser, User, World
+from fastapi_users.testing import weak_password_helper
+from tests.world import PASSWORD, SECRET, AccessToken, Note, OAuthAccount, RecommendedUser, User, World
 
 ACCOUNT = {
     "oauth_name": "provider",
@@ -368,6 +371,32 @@ async def test_a_session_that_expires_on_commit_serves_every_route(world: World)
     headers = await world.log_in()
     changed = await world.client.patch("/users/me", json={"email": "new@example.org"}, headers=headers)
     assert (changed.status_code, changed.json()["email"]) == (200, "new@example.org")
+
+
+class PlainManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+    """Hooks of the World read the user, which such a session does not allow after a commit."""
+
+    reset_password_token_secret = verification_token_secret = SECRET
+
+    def __init__(self, user_db: Any, world: World) -> None:
+        super().__init__(user_db, weak_password_helper())
+
+    async def on_before_delete(self, user: User, request: Request | None = None) -> None:
+        await cast("Any", self.user_db).session.commit()
+
+
+async def test_a_session_that_expires_on_commit_logs_in_out_and_deletes(tmp_path: Path) -> None:
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=PlainManager) as world:
+        user = await world.insert_user(is_superuser=True)
+        world.session_maker = async_sessionmaker(world.engine)
+
+        form = {"username": "ann@example.org", "password": PASSWORD}
+        for _ in range(2):
+            assert (await world.client.post("/auth/cookie/login", data=form)).status_code == 204
+            assert (await world.client.post("/auth/cookie/reauthenticate", json={"password": PASSWORD})).is_success
+            assert (await world.client.post("/auth/cookie/logout")).status_code == 204
+        headers = await world.log_in()
+        assert (await world.client.delete(f"/users/{user.id}", headers=headers)).status_code == 204
 
 
 async def test_a_user_stays_readable_when_a_transaction_fails(users: Users) -> None:

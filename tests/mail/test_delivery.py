@@ -32,7 +32,7 @@ async def test_where_nobody_collects_a_mail_is_sent_at_once(request_: Request | 
 
 async def test_what_is_collected_waits_until_it_is_run() -> None:
     mailer, request = MemoryMailer(), new_request()
-    tasks = collect(request)
+    tasks = collect(request.scope)
     await send_later(mailer, MAIL, request=request)
 
     assert isinstance(tasks, BackgroundTasks)
@@ -43,10 +43,10 @@ async def test_what_is_collected_waits_until_it_is_run() -> None:
 
 async def test_a_collection_begins_empty() -> None:
     mailer, request = MemoryMailer(), new_request()
-    collect(request)
+    collect(request.scope)
     await send_later(mailer, MAIL, request=request)
 
-    await collect(request)()
+    await collect(request.scope)()
     assert mailer.messages == []
 
 
@@ -55,7 +55,7 @@ async def test_a_failure_is_logged_without_the_mail_and_raises_nothing(
     is_collected: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     request = new_request()
-    tasks = collect(request) if is_collected else BackgroundTasks()
+    tasks = collect(request.scope) if is_collected else BackgroundTasks()
 
     await send_later(BrokenMailer(), MAIL, request=request)
     await tasks()
@@ -68,7 +68,7 @@ async def test_a_failure_is_logged_without_the_mail_and_raises_nothing(
 
 async def test_one_failure_does_not_keep_the_next_mail_from_being_sent(caplog: pytest.LogCaptureFixture) -> None:
     mailer, request = MemoryMailer(), new_request()
-    tasks = collect(request)
+    tasks = collect(request.scope)
     await send_later(BrokenMailer(), Message(to="ann@example.org", subject="", text=""), request=request)
     await send_later(mailer, MAIL, request=request)
     await tasks()

@@ -97,7 +97,7 @@ class Manager(ToyMixin[User, uuid.UUID], UserManager):
         self.toy_log = []
 
 
-async def test_it_goes_through_the_door_with_what_the_session_has_proven_before(tmp_path: Path) -> None:
+async def test_it_goes_through_the_door_and_an_old_second_factor_proves_nothing_any_more(tmp_path: Path) -> None:
     async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=Manager) as world:
         world.app.include_router(get_toy_router(world.fastapi_users, world.bearer), prefix="/auth/jwt")
         user = await world.insert_user()
@@ -116,4 +116,4 @@ async def test_it_goes_through_the_door_with_what_the_session_has_proven_before(
 
         headers = {"Authorization": f"Bearer {finished.json()['access_token']}"}
         again = await world.client.post("/auth/jwt/reauthenticate", json=body, headers=headers)
-        assert claims_of(again.json()["access_token"])["amr"] == ["pwd", "pin"]
+        assert again.status_code == 202
