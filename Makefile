@@ -54,7 +54,7 @@ $(VENV)/.venv:
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.venv pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[sqlalchemy,mail]" --group demo
+	$(BIN)/python -m pip install --quiet --editable ".[sqlalchemy,mail,oauth]" --group demo
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.venv pyproject.toml

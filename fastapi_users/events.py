@@ -151,6 +151,16 @@ class OAuthAccountLinked(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OAuthAccountUnlinked(Event):
+    """By its owner, or because an unverified user was taken over by the owner of the address."""
+
+    name = "oauth_account_unlinked"
+
+    oauth_name: str
+    account_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Deleted(Event):
     name = "deleted"
 

@@ -17,6 +17,18 @@ class UserNotExists(FastAPIUsersException):
     """No user has this id, e-mail address or OAuth account."""
 
 
+class OAuthAccountAlreadyLinked(FastAPIUsersException):
+    """The account at the provider belongs to another user."""
+
+
+class OAuthAccountNotExists(FastAPIUsersException):
+    """The user has no linked account with this id."""
+
+
+class LastLoginMethod(FastAPIUsersException):
+    """Without this one the user could not log in any more."""
+
+
 class UserInactive(FastAPIUsersException):
     """``is_active`` is false."""
 

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from fastapi import APIRouter
@@ -9,6 +9,7 @@ from fastapi_users.jwt import SecretType
 from fastapi_users.manager import UserManagerDependency
 from fastapi_users.router import (
     get_auth_router,
+    get_oauth_accounts_router,
     get_reauthenticate_router,
     get_register_router,
     get_reset_password_router,
@@ -86,6 +87,11 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
         csrf_token_cookie_secure: bool = True,
         csrf_token_cookie_httponly: bool = True,
         csrf_token_cookie_samesite: Literal["lax", "strict", "none"] = "lax",
+        strict: bool = False,
+        requires_verification: bool = False,
+        link_policy: Literal["default", "verified"] | None = None,
+        allowed_scopes: Collection[str] | None = None,
+        allowed_redirects: Collection[str] = (),
     ) -> APIRouter:
         """:raises ModuleNotFoundError: httpx-oauth is not installed."""
         from fastapi_users.router.oauth import get_oauth_router  # noqa: PLC0415 -- needs the extra "oauth"
@@ -104,6 +110,12 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
             csrf_token_cookie_secure=csrf_token_cookie_secure,
             csrf_token_cookie_httponly=csrf_token_cookie_httponly,
             csrf_token_cookie_samesite=csrf_token_cookie_samesite,
+            strict=strict,
+            requires_verification=requires_verification,
+            link_policy=link_policy,
+            allowed_scopes=allowed_scopes,
+            allowed_redirects=allowed_redirects,
+            authenticator=self.authenticator,
         )
 
     def get_oauth_associate_router(
@@ -119,6 +131,10 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
         csrf_token_cookie_secure: bool = True,
         csrf_token_cookie_httponly: bool = True,
         csrf_token_cookie_samesite: Literal["lax", "strict", "none"] = "lax",
+        *,
+        strict: bool = False,
+        allowed_scopes: Collection[str] | None = None,
+        allowed_redirects: Collection[str] = (),
     ) -> APIRouter:
         """:raises ModuleNotFoundError: httpx-oauth is not installed."""
         from fastapi_users.router.oauth import get_oauth_associate_router  # noqa: PLC0415 -- needs the extra "oauth"
@@ -137,4 +153,12 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
             csrf_token_cookie_secure=csrf_token_cookie_secure,
             csrf_token_cookie_httponly=csrf_token_cookie_httponly,
             csrf_token_cookie_samesite=csrf_token_cookie_samesite,
+            strict=strict,
+            allowed_scopes=allowed_scopes,
+            allowed_redirects=allowed_redirects,
         )
+
+    def get_oauth_accounts_router(
+        self, requires_verification: bool = False, *, fresh: float | None = None
+    ) -> APIRouter:
+        return get_oauth_accounts_router(self.get_user_manager, self.authenticator, requires_verification, fresh=fresh)

@@ -3,17 +3,19 @@ import hmac
 import logging
 import uuid
 import warnings
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextvars import ContextVar
 from datetime import datetime, timezone
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, cast
 
 import jwt
 from fastapi import Request, Response
 from fastapi.security import OAuth2PasswordRequestForm
 
 from fastapi_users import events, exceptions, models, schemas
+from fastapi_users.cipher import TokenCipher
 from fastapi_users.db.base import BaseUserDatabase
 from fastapi_users.jwt import SecretType, _get_secret_value, decode_jwt, generate_jwt
 from fastapi_users.mail import Mailer, accepted_locales
@@ -32,6 +34,14 @@ RESET_PASSWORD_TOKEN_AUDIENCE = "fastapi-users:reset"
 VERIFY_USER_TOKEN_AUDIENCE = "fastapi-users:verify"
 
 _FLAGS = ("is_active", "is_superuser", "is_verified")
+_NOT_FROM_A_PROFILE = frozenset({*_FLAGS, "id", "email", "hashed_password", "oauth_accounts"})
+
+users_with_ended_sessions: ContextVar[list[Any] | None] = ContextVar("users_with_ended_sessions", default=None)
+"""Whose credentials changed, for a route that set a list: the sessions of those users have to end.
+
+The manager cannot end them, since it knows no strategies, and the routes do not see what happens inside of it. It is
+no attribute of the manager, because tests and scripts share one among many requests.
+"""
 
 
 async def _or_none(look_up: Callable[..., Awaitable[models.UP]], *args: Any) -> models.UP | None:
@@ -63,6 +73,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     :cvar mail_templates: ``None`` means those of the library, without links.
     :cvar notify_new_login: tell the user of every login by mail.
     :cvar one_time_secret_model: the table of single-use secrets, which features need that interrupt a login or send codes.
+    :cvar oauth_token_cipher: keeps the tokens of providers encrypted; its ``decrypt`` reads them.
     :cvar login_ticket_secret: signs the tickets of interrupted logins; ``reset_password_token_secret`` where it is ``None``.
     """
 
@@ -84,6 +95,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     one_time_secret_model: type[Any] | None = None
     login_ticket_secret: SecretType | None = None
     login_ticket_lifetime_seconds: int = 300
+
+    oauth_token_cipher: TokenCipher | None = None
 
     user_db: BaseUserDatabase[models.UP, models.ID]
     password_helper: PasswordHelperProtocol
@@ -180,6 +193,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         *,
         associate_by_email: bool = False,
         is_verified_by_default: bool = False,
+        link_policy: Literal["default", "verified"] = "default",
+        profile: Mapping[str, Any] | None = None,
     ) -> models.UP:
         """The user who owns this account at the provider, created on the first login.
 
@@ -188,25 +203,36 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
         :param associate_by_email: link an unknown account to the local user with the same address. Whoever can make
             the provider report an address gets that user's account, so switch it on only for providers that verify.
-        :raises UserAlreadyExists: the address belongs to a local user and ``associate_by_email`` is off.
+        :param link_policy: what becomes of a local user who never verified the address, and may be somebody else who
+            waits for its owner (account pre-hijacking). By default all that this user could log in with ends: the
+            password, other accounts, one-time secrets. ``"verified"`` refuses to link.
+        :param profile: what the provider tells of the user, for ``get_oauth_user_fields``.
+        :raises UserAlreadyExists: the address belongs to a local user, who is not to be linked.
         """
-        account = _account_dict(oauth_name, access_token, account_id, account_email, expires_at, refresh_token)
+        account = self._account_dict(oauth_name, access_token, account_id, account_email, expires_at, refresh_token)
         user = await _or_none(self.get_by_oauth_account, oauth_name, account_id)
         if user is not None:
             return await self._update_oauth_account(user, account)
         user = await _or_none(self.get_by_email, account_email)
         if user is not None:
+            if _has_account(user, account):
+                return user  # linked since the first look, by the same login in another tab
             if not associate_by_email:
                 raise exceptions.UserAlreadyExists
-            return await self._link(user, account, request)
+            return await self._link_by_email(user, account, request, link_policy=link_policy)
 
+        fields = {} if profile is None else await self.get_oauth_user_fields(oauth_name, profile)
+        _refuse_privileged_fields(fields)
         user_dict = {
+            **fields,
             "email": account_email,
             "hashed_password": await self._hash(self.password_helper.generate()),
             "is_verified": is_verified_by_default,
         }
 
         async def create_with_account() -> models.UP:
+            if await self._reserve_oauth_account(account) and await self._owner_of(account) is not None:
+                raise exceptions.OAuthAccountAlreadyLinked
             user = await self._add_oauth_account(await self.user_db.create(user_dict), account)
             await self._seam_event(
                 events.Registered(
@@ -217,10 +243,10 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
         try:
             user = await self._write_email(account_email, create_with_account, user_dict)
-        except exceptions.UserAlreadyExists:
-            user = await _or_none(self.get_by_oauth_account, oauth_name, account_id)
+        except (exceptions.UserAlreadyExists, exceptions.OAuthAccountAlreadyLinked) as error:
+            user = await self._owner_of(account)
             if user is None:
-                raise
+                raise exceptions.UserAlreadyExists from error
             return user  # the same first login, in another tab, was faster
         await self.on_after_register(user, request)
         return user
@@ -236,10 +262,60 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         refresh_token: str | None = None,
         request: Request | None = None,
     ) -> models.UOAP:
-        account = _account_dict(oauth_name, access_token, account_id, account_email, expires_at, refresh_token)
-        updated_user: Any = await self._link(cast("Any", user), account, request)
-        await self.on_after_update(updated_user, {}, request)
-        return cast("models.UOAP", updated_user)
+        """Link an account to a user. One that is this user's already gets the new tokens.
+
+        :raises OAuthAccountAlreadyLinked: it is another user's.
+        """
+        account = self._account_dict(oauth_name, access_token, account_id, account_email, expires_at, refresh_token)
+        user_id = user.id
+        owner: Any = await self._link(cast("Any", user), account, request)
+        if owner.id != user_id:
+            raise exceptions.OAuthAccountAlreadyLinked
+        await self.on_after_update(owner, {}, request)
+        return cast("models.UOAP", owner)
+
+    async def oauth_remove_account(
+        self, user: models.UOAP, account_id: Any, *, request: Request | None = None
+    ) -> models.UOAP:
+        """Unlink an own account.
+
+        :param account_id: the ``id`` of its row, or the text of that, as in ``user.oauth_accounts``.
+        :raises OAuthAccountNotExists: the user has none with this id.
+        :raises LastLoginMethod: it is the last one, and there is no password: see ``has_usable_password``.
+        :raises NotImplementedError: the adapter has no ``delete_oauth_account``.
+        """
+        owner: Any = user
+        async with self._transaction():
+            # Of two removals at the same moment, each would leave the account that the other one takes.
+            await self._reserve_oauth_account({"oauth_name": "", "account_id": str(user.id)})
+            owner, account = await self._find_own_account(owner, str(account_id))
+            is_last = len(owner.oauth_accounts) == 1
+            may_go = account is not None and (not is_last or await self.has_usable_password(owner))
+            if may_go:
+                owner = await self._unlink(owner, account, request)
+                await self._seam_credentials_changed(owner, {"oauth"}, request)
+        if account is None:
+            raise exceptions.OAuthAccountNotExists
+        if not may_go:
+            raise exceptions.LastLoginMethod
+        await self.on_after_update(owner, {}, request)
+        return cast("models.UOAP", owner)
+
+    async def get_oauth_user_fields(self, oauth_name: str, profile: Mapping[str, Any]) -> dict[str, Any]:
+        """Columns of a user who is created by the first login at a provider, from what that tells: none.
+
+        Whatever is in the profile is the provider's word, or that of the person who typed it in there. Columns that
+        the library knows, such as flags, are refused with ``ValueError``.
+        """
+        return {}
+
+    async def has_usable_password(self, user: models.UP) -> bool:
+        """Whether the user may be left without any account at a provider, having a password to log in with.
+
+        Nothing in the tables tells a chosen password from the generated one of a user who came through a provider, so
+        that by default it is never taken for one. Override it where you know better.
+        """
+        return False
 
     async def request_verify(self, user: models.UP, request: Request | None = None) -> None:
         """
@@ -506,6 +582,9 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         """
         if self.one_time_secret_model is not None:
             await end_all(self.user_db.store(self.one_time_secret_model), str(user.id))
+        users = users_with_ended_sessions.get()
+        if users is not None:
+            users.append(user)
 
     async def _seam_before_delete(self, user: models.UP, request: Request | None) -> None:
         """In the transaction of the deletion, once the application has not prevented it: delete what is the user's."""
@@ -661,27 +740,138 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             raise exceptions.UserAlreadyExists from error
         raise exceptions.UserAlreadyExists
 
-    async def _link(self, user: models.UP, account: dict[str, Any], request: Request | None) -> models.UP:
-        async with self._transaction():
-            updated_user = await self._add_oauth_account(user, account)
-            await self._seam_event(
-                events.OAuthAccountLinked(
-                    user_id=user.id,
-                    request=await self._facts(request),
-                    oauth_name=account["oauth_name"],
-                    account_id=account["account_id"],
-                )
-            )
-        return updated_user
+    async def _link_by_email(
+        self, user: models.UP, account: dict[str, Any], request: Request | None, *, link_policy: str
+    ) -> models.UP:
+        password_hash: str | None = None
+        if not user.is_verified:
+            has_others = len(getattr(user, "oauth_accounts", ())) > 0
+            if link_policy != "default" or (has_others and not self._can_unlink):
+                raise exceptions.UserAlreadyExists
+            password_hash = await self._hash(self.password_helper.generate())
+        try:
+            return await self._link(user, account, request, password_hash=password_hash)
+        except exceptions.OAuthAccountAlreadyLinked as error:
+            raise exceptions.UserAlreadyExists from error
 
-    # OAuth asks more of a user than UP says, so that these two look past its type.
+    async def _link(
+        self, user: models.UP, account: dict[str, Any], request: Request | None, *, password_hash: str | None = None
+    ) -> models.UP:
+        """Whose the account is afterwards: this user's, unless it was another one's before, who stays as it is.
+
+        :param password_hash: takes the place of all that the user had to log in with.
+        """
+        user_id = user.id
+        try:
+            async with self._transaction():
+                owner = await self._find_owner(user, account)
+                if owner is None:
+                    if password_hash is not None:
+                        user = await self._end_ways_in(user, password_hash, request)
+                    owner = await self._add_oauth_account(user, account)
+                    await self._tell_of_account(events.OAuthAccountLinked, user_id, account, request)
+                elif owner.id == user_id:
+                    owner = await self._update_oauth_account(owner, account)
+        except Exception:
+            # As with addresses: whether this was a lost race shows a second look.
+            owner = await self._owner_of(account)
+            if owner is None or owner.id == user_id:
+                raise
+        return owner
+
+    async def _find_owner(self, user: models.UP, account: dict[str, Any]) -> models.UP | None:
+        """In the transaction that will link the account, if it is nobody's."""
+        is_reserved = await self._reserve_oauth_account(account)
+        # An adapter that promises nothing is called as upstream calls it: an own account gets one row more.
+        if not is_reserved and _has_account(user, account):
+            return None
+        return await self._owner_of(account)
+
+    async def _end_ways_in(self, user: Any, password_hash: str, request: Request | None) -> models.UP:
+        accounts = list(getattr(user, "oauth_accounts", ()))
+        for account in accounts:
+            user = await self._unlink(user, account, request)
+        user = await self.user_db.update(user, {"hashed_password": password_hash})
+        await self._seam_credentials_changed(user, {"password", *(["oauth"] if accounts else [])}, request)
+        return cast("models.UP", user)
+
+    async def _unlink(self, user: Any, account: Any, request: Request | None) -> Any:
+        account_dict = {"oauth_name": account.oauth_name, "account_id": account.account_id}
+        user = await self.user_db.delete_oauth_account(user, account)
+        await self._tell_of_account(events.OAuthAccountUnlinked, user.id, account_dict, request)
+        return user
+
+    async def _tell_of_account(
+        self,
+        kind: type[events.OAuthAccountLinked | events.OAuthAccountUnlinked],
+        user_id: models.ID,
+        account: dict[str, Any],
+        request: Request | None,
+    ) -> None:
+        await self._seam_event(
+            kind(
+                user_id=user_id,
+                request=await self._facts(request),
+                oauth_name=account["oauth_name"],
+                account_id=account["account_id"],
+            )
+        )
+
+    async def _find_own_account(self, user: Any, account_id: str) -> tuple[Any, Any]:
+        """The user as it is now, and the account, or ``None``."""
+        for account in user.oauth_accounts:
+            if str(account.id) == account_id:
+                owner: Any = await _or_none(self.get_by_oauth_account, account.oauth_name, account.account_id)
+                if owner is None:
+                    return user, None  # just gone
+                if owner.id != user.id:
+                    return user, account  # linked to both, as upstream allowed
+                return owner, next((own for own in owner.oauth_accounts if str(own.id) == account_id), None)
+        return user, None
+
+    async def _owner_of(self, account: dict[str, Any]) -> models.UP | None:
+        return await _or_none(self.get_by_oauth_account, account["oauth_name"], account["account_id"])
+
+    async def _reserve_oauth_account(self, account: dict[str, Any]) -> bool:
+        user_db: Any = self.user_db
+        return isinstance(user_db, BaseUserDatabase) and await user_db.reserve_oauth_account(
+            account["oauth_name"], account["account_id"]
+        )
+
+    @property
+    def _can_unlink(self) -> bool:
+        method = getattr(self.user_db, "delete_oauth_account", None)
+        return method is not None and getattr(method, "__func__", None) is not BaseUserDatabase.delete_oauth_account
+
+    def _account_dict(
+        self,
+        oauth_name: str,
+        access_token: str,
+        account_id: str,
+        account_email: str,
+        expires_at: int | None,
+        refresh_token: str | None,
+    ) -> dict[str, Any]:
+        tokens: dict[str, str | None] = {"access_token": access_token, "refresh_token": refresh_token}
+        if self.oauth_token_cipher is not None:
+            tokens = {name: token and self.oauth_token_cipher.encrypt(token) for name, token in tokens.items()}
+        return {
+            "oauth_name": oauth_name,
+            "access_token": tokens["access_token"],
+            "account_id": account_id,
+            "account_email": account_email,
+            "expires_at": expires_at,
+            "refresh_token": tokens["refresh_token"],
+        }
+
+    # OAuth asks more of a user than UP says, so that these look past its type.
 
     async def _add_oauth_account(self, user: Any, account: dict[str, Any]) -> models.UP:
         return cast("models.UP", await self.user_db.add_oauth_account(user, account))
 
     async def _update_oauth_account(self, user: Any, account: dict[str, Any]) -> models.UP:
         for existing in user.oauth_accounts:
-            if existing.oauth_name == account["oauth_name"] and existing.account_id == account["account_id"]:
+            if _is_same_account(existing, account):
                 user = await self.user_db.update_oauth_account(user, existing, account)
         return cast("models.UP", user)
 
@@ -735,22 +925,20 @@ def _default_mail_templates() -> "MailTemplates":
     return MailTemplates()
 
 
-def _account_dict(
-    oauth_name: str,
-    access_token: str,
-    account_id: str,
-    account_email: str,
-    expires_at: int | None,
-    refresh_token: str | None,
-) -> dict[str, Any]:
-    return {
-        "oauth_name": oauth_name,
-        "access_token": access_token,
-        "account_id": account_id,
-        "account_email": account_email,
-        "expires_at": expires_at,
-        "refresh_token": refresh_token,
-    }
+def _is_same_account(linked: Any, account: dict[str, Any]) -> bool:
+    return bool(linked.oauth_name == account["oauth_name"] and linked.account_id == account["account_id"])
+
+
+def _has_account(user: Any, account: dict[str, Any]) -> bool:
+    """Among those that are loaded: reading an attribute that an adapter has not loaded may be an error."""
+    accounts: Sequence[Any] = getattr(user, "__dict__", {}).get("oauth_accounts", ())
+    return any(_is_same_account(linked, account) for linked in accounts)
+
+
+def _refuse_privileged_fields(fields: dict[str, Any]) -> None:
+    refused = sorted(_NOT_FROM_A_PROFILE & fields.keys())
+    if refused:
+        raise ValueError(f"get_oauth_user_fields must not set {', '.join(refused)}.")
 
 
 def _required_claims(

@@ -2,7 +2,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, EmailStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, EmailStr, model_validator
 from pydantic_core import PydanticCustomError
 
 from fastapi_users import models
@@ -97,6 +97,18 @@ class BaseOAuthAccount(BaseModel, Generic[models.ID]):
     refresh_token: str | None = None
     account_id: str
     account_email: str
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class LinkedOAuthAccount(BaseModel):
+    """What a user is shown of an own account: not its tokens. The ``id`` is that of the row, as text."""
+
+    id: Annotated[str, BeforeValidator(str)]
+    oauth_name: str
+    account_id: str
+    account_email: str
+    expires_at: int | None = None
 
     model_config = ConfigDict(from_attributes=True)
 

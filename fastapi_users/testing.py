@@ -153,6 +153,14 @@ class InMemoryUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         _change(oauth_account, update_dict)
         return user
 
+    async def delete_oauth_account(self, user: Any, oauth_account: Any) -> Any:
+        user.oauth_accounts.remove(oauth_account)
+        _on_rollback(user.oauth_accounts.append, oauth_account)
+        return user
+
+    async def reserve_oauth_account(self, oauth: str, account_id: str) -> bool:
+        return True  # everything here answers at once: no other task comes between look-up and link
+
     def store(self, model: type[M]) -> Store[M]:
         return InMemoryStore(model, self._rows.setdefault(model, []))
 
@@ -275,6 +283,12 @@ class InMemoryAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
 
     async def delete_by_token(self, token: str) -> int:
         return 0 if self.access_tokens.pop(token, None) is None else 1
+
+    async def delete_by_user(self, user_id: Any) -> int:
+        own = [token for token, access_token in self.access_tokens.items() if access_token.user_id == user_id]
+        for token in own:
+            del self.access_tokens[token]
+        return len(own)
 
     async def delete_created_before(self, moment: datetime) -> int:
         expired = [token for token, access_token in self.access_tokens.items() if access_token.created_at < moment]
@@ -441,6 +455,27 @@ class UserDatabaseSuite:
             ("provider", "new"),
         ]
 
+    async def test_an_account_is_found_by_its_exact_id(self, user_db: Any) -> None:
+        user = await self.create(user_db)
+        await user_db.add_oauth_account(user, {**self.account, "account_id": "aB"})
+
+        for account_id in ("Ab", "ab", "aB ", "\u00e1B", "%", ""):
+            assert await user_db.get_by_oauth_account("provider", account_id) is None
+        assert (await user_db.get_by_oauth_account("provider", "aB")).id == user.id
+
+    async def test_one_account_is_deleted_and_the_others_stay(self, user_db: Any) -> None:
+        user = await self.create(user_db)
+        user = await user_db.add_oauth_account(user, dict(self.account))
+        user = await user_db.add_oauth_account(user, {**self.account, "oauth_name": "other"})
+        account = next(account for account in user.oauth_accounts if account.oauth_name == "provider")
+
+        user = await user_db.delete_oauth_account(user, account)
+
+        assert [account.oauth_name for account in user.oauth_accounts] == ["other"]
+        assert await user_db.get_by_oauth_account("provider", "1") is None
+        found = await user_db.get_by_oauth_account("other", "1")
+        assert [account.oauth_name for account in found.oauth_accounts] == ["other"]
+
 
 class TransactionSuite(UserDatabaseSuite):
     """For adapters with ``transaction()``."""
@@ -465,6 +500,20 @@ class TransactionSuite(UserDatabaseSuite):
 
         assert await user_db.get_by_email("ann@example.org") is None
         assert not (await user_db.get(bob_id)).is_verified
+
+    async def test_accounts_in_a_transaction_that_fails_stay_as_they_were(self, user_db: Any) -> None:
+        user = await self.create(user_db)
+        user = await user_db.add_oauth_account(user, dict(self.account))
+
+        with _raises(LookupError):
+            async with user_db.transaction():
+                assert await user_db.reserve_oauth_account("provider", "1")
+                user = await user_db.delete_oauth_account(user, user.oauth_accounts[0])
+                assert await user_db.get_by_oauth_account("provider", "1") is None
+                raise LookupError
+
+        found = await user_db.get_by_oauth_account("provider", "1")
+        assert [account.account_id for account in found.oauth_accounts] == ["1"]
 
     async def test_what_waits_for_the_commit_runs_after_the_outermost_one_in_order(self, user_db: Any) -> None:
         seen: list[str] = []
@@ -661,6 +710,14 @@ class AccessTokenDatabaseSuite:
         assert await access_tokens.delete_created_before(now - timedelta(days=5)) == 1
         assert await access_tokens.get_by_token("old") is None
         assert await access_tokens.get_by_token("new") is not None
+
+    async def test_all_tokens_of_a_user_are_deleted(self, access_tokens: Any, user_id: Any) -> None:
+        for token in ("T", "U"):
+            await access_tokens.create({"token": token, "user_id": user_id})
+
+        assert await access_tokens.delete_by_user(user_id) == 2
+        assert await access_tokens.delete_by_user(user_id) == 0
+        assert await access_tokens.get_by_token("T") is None
 
 
 @contextmanager

@@ -146,6 +146,7 @@ def test_the_pages_of_the_routers_name_every_route_and_error_code_and_nothing_el
         users.get_users_router(UserRead, UserUpdate),
         users.get_oauth_router(google, world.bearer, SECRET),
         users.get_oauth_associate_router(google, UserRead, SECRET),
+        users.get_oauth_accounts_router(),
     ]
     routes = {
         (f"{method} {route.path}", route.name)

@@ -67,7 +67,7 @@ def test_without_httpx_oauth_the_oauth_routers_say_what_to_install(
     import sys
 
     monkeypatch.delitem(sys.modules, "fastapi_users.router.oauth", raising=False)
-    monkeypatch.setitem(sys.modules, "httpx_oauth.exceptions", None)
+    monkeypatch.setitem(sys.modules, "httpx_oauth.oauth2", None)
     users: Any = FastAPIUsers[Any, Any](get_user_manager, [])
 
     with pytest.raises(ModuleNotFoundError, match=r'pip install "fastapi-users\[oauth\]"'):

@@ -143,6 +143,12 @@ async def delete_user(ann: Ann) -> Response:
     return await ann.client.delete(f"/users/{ann.user.id}", headers=await ann.bearer_of_root())
 
 
+async def unlink(ann: Ann) -> Response:
+    await associate_callback(ann)
+    accounts = (await ann.client.get("/account/oauth-accounts", headers=ann.bearer)).json()
+    return await ann.client.delete(f"/account/oauth-accounts/{accounts[0]['id']}", headers=ann.bearer)
+
+
 WALK: dict[str, Callable[[Ann], Awaitable[Response]]] = {
     "POST /auth/jwt/login": lambda ann: ann.client.post("/auth/jwt/login", data=CREDENTIALS),
     "POST /auth/cookie/login": lambda ann: ann.client.post("/auth/cookie/login", data=CREDENTIALS),
@@ -170,6 +176,8 @@ WALK: dict[str, Callable[[Ann], Awaitable[Response]]] = {
     "GET /oauth/callback": oauth_callback,
     "GET /associate/authorize": lambda ann: ann.client.get("/associate/authorize", headers=ann.bearer),
     "GET /associate/callback": associate_callback,
+    "GET /account/oauth-accounts": lambda ann: ann.client.get("/account/oauth-accounts", headers=ann.bearer),
+    "DELETE /account/oauth-accounts/{id}": unlink,
 }
 WAYS_IN = {
     "POST /auth/jwt/login",

@@ -24,6 +24,7 @@ from fastapi_users.db import (
 from fastapi_users.db.sqlalchemy import (
     SQLAlchemyBaseOneTimeSecretTable,
     SQLAlchemyUniqueEmailMixin,
+    SQLAlchemyUniqueOAuthAccountMixin,
     SQLAlchemyWideOAuthAccountMixin,
     TIMESTAMPAware,
 )
@@ -70,7 +71,12 @@ class RecommendedBase(DeclarativeBase):
     """The tables as new applications should have them."""
 
 
-class RecommendedOAuthAccount(SQLAlchemyWideOAuthAccountMixin, SQLAlchemyBaseOAuthAccountTableUUID, RecommendedBase):
+class RecommendedOAuthAccount(
+    SQLAlchemyUniqueOAuthAccountMixin,
+    SQLAlchemyWideOAuthAccountMixin,
+    SQLAlchemyBaseOAuthAccountTableUUID,
+    RecommendedBase,
+):
     pass
 
 
@@ -195,6 +201,8 @@ class World:
         access_token_table: Any = AccessToken,
         plain_engine: Any = None,
         requires_verification: bool = False,
+        provider: "Provider | None" = None,
+        oauth_requires_verification: bool = False,
         **oauth_options: Any,
     ) -> None:
         self.engine = engine
@@ -203,7 +211,7 @@ class World:
         self.session_maker = async_sessionmaker(engine, expire_on_commit=False)
         self.outbox = Outbox()
         self.hooks: list[tuple[Any, ...]] = []
-        self.provider = Provider()
+        self.provider = provider or Provider()
 
         async def get_async_session() -> AsyncIterator[AsyncSession]:
             async with self.session_maker() as session:
@@ -248,14 +256,30 @@ class World:
         self.app.include_router(users.get_verify_router(UserRead), prefix="/auth")
         self.app.include_router(users.get_users_router(UserRead, UserUpdate, requires_verification), prefix="/users")
         self.app.include_router(
-            users.get_oauth_router(self.provider, self.cookie, SECRET, **oauth_options), prefix="/oauth"
+            users.get_oauth_router(
+                self.provider,
+                self.cookie,
+                SECRET,
+                requires_verification=oauth_requires_verification,
+                **oauth_options,
+            ),
+            prefix="/oauth",
         )
         self.app.include_router(
             users.get_oauth_associate_router(
-                self.provider, UserRead, SECRET, requires_verification=requires_verification
+                self.provider,
+                UserRead,
+                SECRET,
+                requires_verification=requires_verification,
+                **{
+                    name: oauth_options[name]
+                    for name in ("strict", "allowed_scopes", "allowed_redirects")
+                    if name in oauth_options
+                },
             ),
             prefix="/associate",
         )
+        self.app.include_router(users.get_oauth_accounts_router(requires_verification), prefix="/account")
 
     @classmethod
     @asynccontextmanager

@@ -9,8 +9,9 @@ from pathlib import Path
 import uvicorn
 
 from examples.demo.app import create_app
-from examples.demo.database import Database, User
+from examples.demo.database import Database, OAuthAccount, User
 from examples.demo.outbox import Outbox
+from examples.demo.provider import running_provider
 from examples.demo.settings import Settings, load_settings
 from examples.demo.users import UserManager, UserUpdate
 from fastapi_users.db import SQLAlchemyUserDatabase
@@ -31,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"To make a superuser, run:  {relpath(sys.executable)} -m examples.demo superuser you@example.com",
         flush=True,
     )
-    uvicorn.run(create_app(settings), host=options.host, port=options.port, log_level="warning")
+    with running_provider(settings) as provider:
+        uvicorn.run(create_app(settings, provider), host=options.host, port=options.port, log_level="warning")
     return 0
 
 
@@ -39,7 +41,7 @@ async def make_superuser(settings: Settings, email: str) -> int:
     """Through the manager, as in a route: whatever it checks and whichever hooks it calls, they are not left out."""
     database = Database(settings.data / "demo.db")
     async with database.opened(), database.new_session() as session:
-        manager = UserManager(SQLAlchemyUserDatabase(session, User), settings, mailer=Outbox())
+        manager = UserManager(SQLAlchemyUserDatabase(session, User, OAuthAccount), settings, mailer=Outbox())
         try:
             user = await manager.get_by_email(email)
         except UserNotExists:

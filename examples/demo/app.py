@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI, Request, status
+from httpx_oauth.clients.openid import OpenID
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from examples.demo.database import AccessToken, Database, User
+from examples.demo.database import AccessToken, Database, OAuthAccount, User
 from examples.demo.outbox import Outbox
 from examples.demo.routes import get_pages_router
 from examples.demo.settings import Settings
@@ -24,7 +25,7 @@ HOUR = 60 * MINUTE
 WEEK = 7 * 24 * HOUR
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, provider: OpenID) -> FastAPI:
     database = Database(settings.data / "demo.db")
     outbox = Outbox()
     events: deque[Event] = deque(maxlen=100)
@@ -46,7 +47,8 @@ def create_app(settings: Settings) -> FastAPI:
             yield session
 
     def get_user_manager(session: AsyncSession = Depends(get_session)) -> UserManager:
-        return UserManager(SQLAlchemyUserDatabase(session, User), settings, mailer=outbox, subscribers=subscribers)
+        user_db = SQLAlchemyUserDatabase[User, uuid.UUID](session, User, OAuthAccount)
+        return UserManager(user_db, settings, mailer=outbox, subscribers=subscribers)
 
     def get_jwt_strategy() -> JWTStrategy[User, uuid.UUID]:
         return JWTStrategy(settings.secrets.access_token, lifetime_seconds=HOUR)
@@ -69,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
 
     fastapi_users = FastAPIUsers[User, uuid.UUID](get_user_manager, [bearer, cookie])
+    get_visitor = fastapi_users.current_user(active=True, optional=True)
     current_fresh_user = fastapi_users.current_user(active=True, fresh=10 * MINUTE)
 
     app = FastAPI(title="fastapi-users demo", lifespan=lifespan)
@@ -76,6 +79,36 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(fastapi_users.get_auth_router(cookie), prefix="/auth/cookie", tags=["auth: cookie"])
     app.include_router(fastapi_users.get_reauthenticate_router(bearer), prefix="/auth/jwt", tags=["auth: bearer"])
     app.include_router(fastapi_users.get_reauthenticate_router(cookie), prefix="/auth/cookie", tags=["auth: cookie"])
+
+    # With an account at the provider. A browser is redirected there and back, a program gets the address as JSON.
+    for backend, prefix, tag, redirects in (
+        (bearer, "/auth/jwt/provider", "auth: bearer", []),
+        (cookie, "/auth/cookie/provider", "auth: cookie", ["/"]),
+    ):
+        oauth_router = fastapi_users.get_oauth_router(
+            provider,
+            backend,
+            settings.secrets.oauth_state,
+            redirect_url=f"{settings.base_url}{prefix}/callback",  # the Host header of a request says what its sender likes
+            associate_by_email=True,  # where both sides have proven the address: strict says so
+            is_verified_by_default=True,  # unless the provider says otherwise
+            strict=True,
+            allowed_redirects=redirects,
+            csrf_token_cookie_secure=False,  # as above
+        )
+        app.include_router(oauth_router, prefix=prefix, tags=[tag])
+    associate_router = fastapi_users.get_oauth_associate_router(
+        provider,
+        UserRead,
+        settings.secrets.oauth_state,
+        redirect_url=f"{settings.base_url}/auth/associate/provider/callback",
+        strict=True,
+        allowed_redirects=["/"],
+        csrf_token_cookie_secure=False,
+    )
+    app.include_router(associate_router, prefix="/auth/associate/provider", tags=["account"])
+    app.include_router(fastapi_users.get_oauth_accounts_router(fresh=10 * MINUTE), prefix="/users/me", tags=["account"])
+
     app.include_router(fastapi_users.get_register_router(UserRead, UserCreate), prefix="/auth", tags=["account"])
     app.include_router(fastapi_users.get_verify_router(UserRead), prefix="/auth", tags=["account"])
     app.include_router(fastapi_users.get_reset_password_router(), prefix="/auth", tags=["account"])
@@ -93,5 +126,5 @@ def create_app(settings: Settings) -> FastAPI:
         await user_manager.delete(user, request)
 
     app.include_router(fastapi_users.get_users_router(UserRead, UserUpdate), prefix="/users", tags=["users"])
-    app.include_router(get_pages_router(settings.base_url, outbox, events))
+    app.include_router(get_pages_router(settings.base_url, outbox, events, get_visitor))
     return app

@@ -5,18 +5,30 @@ from typing import Any
 
 from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Mapped, relationship
 
-from fastapi_users.db import SQLAlchemyBaseUserTableUUID
-from fastapi_users.db.sqlalchemy import SQLAlchemyUniqueEmailMixin
+from fastapi_users.db import SQLAlchemyBaseOAuthAccountTableUUID, SQLAlchemyBaseUserTableUUID
+from fastapi_users.db.sqlalchemy import (
+    SQLAlchemyUniqueEmailMixin,
+    SQLAlchemyUniqueOAuthAccountMixin,
+    SQLAlchemyWideOAuthAccountMixin,
+)
 from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyBaseAccessTokenTableUUID
 
 
 class Base(DeclarativeBase): ...
 
 
+class OAuthAccount(
+    SQLAlchemyWideOAuthAccountMixin, SQLAlchemyUniqueOAuthAccountMixin, SQLAlchemyBaseOAuthAccountTableUUID, Base
+):
+    """A user's account at a provider. The mixins take tokens of any length, and refuse a second link of the same."""
+
+
 class User(SQLAlchemyUniqueEmailMixin, SQLAlchemyBaseUserTableUUID, Base):
     """The mixin makes the database refuse an address that another user has in another letter case."""
+
+    oauth_accounts: Mapped[list[OAuthAccount]] = relationship(lazy="selectin", cascade="all, delete-orphan")
 
 
 class AccessToken(SQLAlchemyBaseAccessTokenTableUUID, Base):

@@ -7,6 +7,7 @@ from html import escape
 from os.path import relpath
 from string import Template
 
+from examples.demo.database import User
 from fastapi_users.events import Event
 from fastapi_users.mail import Message
 
@@ -67,6 +68,15 @@ curl -c cookies.txt $base_url/auth/cookie/login -d username=new@example.com -d p
 curl -b cookies.txt $base_url/users/me
 curl -b cookies.txt -X POST $base_url/auth/cookie/logout
 
+# Log in with the demo provider: let its page say that you are Ann, and follow it back. The cookie shows that the one who
+# comes back is the one who began.
+curl -c cookies.txt $base_url/auth/jwt/provider/authorize
+curl -b cookies.txt -L 'AUTHORIZATION_URL' -d user=ann
+
+# See the own accounts at providers, and unlink one. The last one stays: there may be no password.
+curl $base_url/users/me/oauth-accounts -H 'Authorization: Bearer ACCESS_TOKEN'
+curl -X DELETE $base_url/users/me/oauth-accounts/ID -H 'Authorization: Bearer ACCESS_TOKEN'
+
 # Delete the account. Ten minutes after the login, that wants a new proof, and its access token.
 # (With a cookie, prove it at /auth/cookie/reauthenticate: it is replaced.)
 curl $base_url/auth/jwt/reauthenticate -H 'Authorization: Bearer ACCESS_TOKEN' \\
@@ -95,15 +105,51 @@ form.addEventListener("submit", async (event) => {
 """
 
 
-def start(base_url: str) -> str:
+# The path and the method of a button stand on it.
+BUTTONS = """\
+<p role="status"></p>
+<script>
+for (const button of document.querySelectorAll("button")) {
+  button.addEventListener("click", async () => {
+    const response = await fetch(button.dataset.path, {method: button.dataset.method});
+    if (response.ok) return location.assign("/");
+    document.querySelector("[role=status]").textContent = "Refused: " + JSON.stringify((await response.json()).detail);
+  });
+}
+</script>
+"""
+
+
+def start(base_url: str, visitor: User | None = None, error: str | None = None) -> str:
     return _page(
         "fastapi-users demo",
         "<p>Accounts from registration to deletion, on an SQLite file. The routes are listed under <a href='/docs'>API"
         "</a> and can be tried there; mails are not sent, they appear in the terminal and in the <a href='/outbox'>"
         "outbox</a>. What happens to the accounts is listed under <a href='/events'>events</a>.</p>"
+        f"{_who(base_url, visitor, error)}"
         f"<pre>{escape(Template(COMMANDS).substitute(base_url=base_url))}</pre>"
         "<p>A superuser reads, changes and deletes every user at <code>/users/{id}</code>. To become one, run "
         f"<code>{escape(relpath(sys.executable))} -m examples.demo superuser you@example.com</code>.</p>",
+    )
+
+
+def _who(base_url: str, visitor: User | None, error: str | None) -> str:
+    """Complete links: a flow that begins on ``localhost`` has its cookie there, and does not end on ``127.0.0.1``."""
+    refusal = f'<p role="alert">Refused: <code>{escape(error)}</code></p>' if error else ""
+    if visitor is None:
+        login = f"{escape(base_url)}/auth/cookie/provider/authorize?redirect=/"
+        return f'{refusal}<p>Nobody is logged in here. <a href="{login}">Log in with the demo provider</a></p>'
+    accounts = "".join(
+        f"<li>{escape(account.oauth_name)}: {escape(account.account_email)} "
+        f'<button data-method="DELETE" data-path="/users/me/oauth-accounts/{account.id}">Unlink</button></li>'
+        for account in visitor.oauth_accounts
+    )
+    link = f"{escape(base_url)}/auth/associate/provider/authorize?redirect=/"
+    return (
+        f"{refusal}<p>You are logged in as <strong>{escape(visitor.email)}</strong>, an address that is "
+        f"{'verified' if visitor.is_verified else 'not verified'}. "
+        '<button data-method="POST" data-path="/auth/cookie/logout">Log out</button></p>'
+        f'<ul>{accounts}</ul><p><a href="{link}">Link another account</a></p>{BUTTONS}'
     )
 
 

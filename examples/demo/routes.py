@@ -1,9 +1,10 @@
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
-from fastapi import APIRouter, HTTPException, Response, status
+from fastapi import APIRouter, Depends, HTTPException, Response, status
 from fastapi.responses import HTMLResponse
 
 from examples.demo import pages
+from examples.demo.database import User
 from examples.demo.outbox import Outbox
 from fastapi_users.events import Event
 
@@ -11,12 +12,14 @@ from fastapi_users.events import Event
 MAIL_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:"}
 
 
-def get_pages_router(base_url: str, outbox: Outbox, events: Iterable[Event]) -> APIRouter:
+def get_pages_router(
+    base_url: str, outbox: Outbox, events: Iterable[Event], get_visitor: Callable[..., Awaitable[User | None]]
+) -> APIRouter:
     router = APIRouter(default_response_class=HTMLResponse, include_in_schema=False)
 
     @router.get("/")
-    async def start_page() -> str:
-        return pages.start(base_url)
+    async def start_page(error: str | None = None, visitor: User | None = Depends(get_visitor)) -> str:
+        return pages.start(base_url, visitor, error)
 
     @router.get("/outbox")
     async def outbox_page() -> Response:

@@ -13,6 +13,7 @@ class Secrets(BaseModel):
     """One for each kind of token, so that each can be replaced without the others."""
 
     access_token: SecretStr
+    oauth_state: SecretStr
     reset_password_token: SecretStr
     verification_token: SecretStr
 
@@ -43,8 +44,10 @@ def load_settings(data: Path, base_url: str = "http://127.0.0.1:8000") -> Settin
 
 
 def _load_secrets(file: Path) -> Secrets:
-    """Made on the first run: a secret that stands in the code is known to everybody who reads it."""
-    if not file.exists():
+    """Made where one is missing: a secret that stands in the code is known to everybody who reads it."""
+    known = json.loads(file.read_bytes()) if file.exists() else {}
+    missing = {name: secrets.token_urlsafe(32) for name in Secrets.model_fields if name not in known}
+    if missing:
         file.touch(mode=0o600)  # before there is something to read
-        file.write_text(json.dumps({name: secrets.token_urlsafe(32) for name in Secrets.model_fields}))
-    return Secrets.model_validate_json(file.read_bytes())
+        file.write_text(json.dumps(known | missing))
+    return Secrets.model_validate(known | missing)

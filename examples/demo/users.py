@@ -47,7 +47,8 @@ class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
             raise InvalidPasswordException("The password must not contain your e-mail address.")
 
     async def on_after_register(self, user: User, request: Request | None = None) -> None:
-        await self.request_verify(user, request)
+        if not user.is_verified:  # who came through a provider may be
+            await self.request_verify(user, request)
 
     async def on_after_email_changed(self, user: User, old_email: str, request: Request | None = None) -> None:
         await super().on_after_email_changed(user, old_email, request)  # it warns the old address

@@ -253,6 +253,23 @@ class Authenticator(Generic[models.UP, models.ID]):
 
         return _with_parameters(self._get_signature_without_tokens(get_enabled_backends), token_reader_dependency)
 
+    def session_ender(self) -> Callable[..., Coroutine[Any, Any, Callable[[models.UP], Coroutine[Any, Any, None]]]]:
+        """A dependency for a coroutine function that ends all sessions of a user.
+
+        With every backend whose strategy has a ``destroy_all_tokens(user)``. A JWT counts until it expires.
+        """
+
+        async def session_ender_dependency(**kwargs: Any) -> Any:
+            async def end_sessions(user: models.UP) -> None:
+                for backend in self.backends:
+                    strategy = kwargs[name_to_strategy_variable_name(backend.name)]
+                    if hasattr(strategy, "destroy_all_tokens"):
+                        await strategy.destroy_all_tokens(user)
+
+            return end_sessions
+
+        return _with_parameters(self._get_signature_without_tokens(None), session_ender_dependency)
+
     async def _authenticate(
         self,
         *args: Any,

@@ -39,6 +39,15 @@ class BaseUserDatabase(Generic[UP, ID]):
     async def update_oauth_account(self, user: UOAP, oauth_account: OAP, update_dict: dict[str, Any]) -> UOAP:
         raise NotImplementedError
 
+    async def delete_oauth_account(self, user: UOAP, oauth_account: OAP) -> UOAP:
+        """
+        :raises NotImplementedError: the adapter cannot; its users keep what they linked.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no delete_oauth_account(user, oauth_account), without which accounts cannot be "
+            "unlinked: implement it, or use an adapter of fastapi_users.db."
+        )
+
     async def reserve_email(self, email: str, owner_id: ID | None) -> bool:
         """Whether the address is still free, asked in the transaction in which it is about to be written.
 
@@ -47,6 +56,14 @@ class BaseUserDatabase(Generic[UP, ID]):
         ``owner_id`` is the user who changes the spelling of the own address.
         """
         return True
+
+    async def reserve_oauth_account(self, oauth: str, account_id: str) -> bool:
+        """Whether this adapter keeps an account at a provider with one user, and with one row.
+
+        Asked in the transaction in which the account is looked up and then linked. An adapter that answers yes lets
+        whoever else asks for the same account wait until that transaction ends, and shows what was linked until then.
+        """
+        return False
 
     def store(self, model: type[M]) -> Store[M]:
         """The rows of a feature's model, in the session of this adapter.

@@ -11,7 +11,7 @@ from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication.strategy.db import AccessTokenDatabase, AccessTokenProtocol
 from fastapi_users.db.base import BaseUserDatabase
 from fastapi_users.db.store import Condition, Increment, M, Store, Where
-from fastapi_users.exceptions import InvalidID
+from fastapi_users.exceptions import InvalidID, OAuthAccountAlreadyLinked
 from fastapi_users.models import UserProtocol
 
 with needs_extra("beanie"):
@@ -176,8 +176,20 @@ class BeanieUserDatabase(BaseUserDatabase[UP_BEANIE, Any], Generic[UP_BEANIE]):
         await cast("Document", user).delete()
 
     async def add_oauth_account(self, user: Any, create_dict: dict[str, Any]) -> Any:
+        """Written first and looked at then, since MongoDB locks nothing: whoever was first stays.
+
+        :raises OAuthAccountAlreadyLinked: another user has it. Of two at the same moment, both may be told so.
+        """
         account = self._require_oauth_account_model()(**create_dict)
         await _save(user, set(), {"$push": {"oauth_accounts": _stored(account, user)}})
+        same = {"oauth_name": account.oauth_name, "account_id": account.account_id}
+        others = {"_id": {"$ne": user.id}, "oauth_accounts": {"$elemMatch": same}}
+        is_taken = await _documents(self.user_model).find(others).count() > 0
+        first = next(linked for linked in user.oauth_accounts if same.items() <= vars(linked).items())
+        if is_taken or first.id != account.id:
+            user = await self.delete_oauth_account(user, account)
+        if is_taken:
+            raise OAuthAccountAlreadyLinked
         return user
 
     async def update_oauth_account(self, user: Any, oauth_account: Any, update_dict: dict[str, Any]) -> Any:
@@ -191,6 +203,16 @@ class BeanieUserDatabase(BaseUserDatabase[UP_BEANIE, Any], Generic[UP_BEANIE]):
             _add_changes(changes, _stored(oauth_account, user), keys, path="oauth_accounts.$[account].")
             await _save(user, set(), changes, array_filters=[same])
         return user
+
+    async def delete_oauth_account(self, user: Any, oauth_account: Any) -> Any:
+        self._require_oauth_account_model()
+        (key,) = _keys(type(oauth_account), ["id"])
+        same = {key: _stored(oauth_account, user)[key]}
+        await _save(user, set(), {"$pull": {"oauth_accounts": same}})
+        return user
+
+    async def reserve_oauth_account(self, oauth: str, account_id: str) -> bool:
+        return True  # see add_oauth_account
 
     async def reserve_email(self, email: str, owner_id: Any) -> bool:
         """The index compares more loosely than we do: for it, ``straße@`` is taken when ``strasse@`` is."""
@@ -248,6 +270,15 @@ class BeanieAccessTokenDatabase(AccessTokenDatabase[AP_BEANIE], Generic[AP_BEANI
             await self.delete(access_token)
             return 1
         return await self._store.delete_where({"token": token})
+
+    async def delete_by_user(self, user_id: Any) -> int:
+        """All tokens of a user, and tell how many those were."""
+        if getattr(self.delete, "__func__", None) is not BeanieAccessTokenDatabase.delete:
+            access_tokens = await self._store.list({"user_id": user_id})
+            for access_token in access_tokens:  # in the way of the application
+                await self.delete(access_token)
+            return len(access_tokens)
+        return await self._store.delete_where({"user_id": user_id})
 
     async def delete_created_before(self, moment: datetime) -> int:
         """Clear the collection of expired tokens, and tell how many those were."""

@@ -32,20 +32,24 @@ with needs_extra("sqlalchemy"):
         Function,
         Index,
         Integer,
+        LargeBinary,
         Result,
         Select,
         SmallInteger,
         String,
         Table,
         Text,
+        UniqueConstraint,
         delete,
         event,
         false,
         func,
         inspect,
+        literal,
         select,
         update,
     )
+    from sqlalchemy import cast as sql_cast
     from sqlalchemy.dialects import mysql
     from sqlalchemy.dialects.postgresql import UUID
     from sqlalchemy.exc import SQLAlchemyError
@@ -261,6 +265,21 @@ class SQLAlchemyWideOAuthAccountMixin:
         expires_at: Mapped[int | None] = mapped_column(BigInteger, nullable=True)
 
 
+class SQLAlchemyUniqueOAuthAccountMixin:
+    """For new tables: mix it in beside the OAuth account table, and the database itself refuses a second link.
+
+    An account at a provider then is in one row, whoever writes it, and on MariaDB ids that differ in letter case only
+    are two. The columns are as wide as ever.
+    """
+
+    if TYPE_CHECKING:
+        oauth_name: str
+        account_id: str
+    else:
+        oauth_name: Mapped[str] = mapped_column(_exact_text(100), index=True, nullable=False)
+        account_id: Mapped[str] = mapped_column(_exact_text(320), index=True, nullable=False)
+
+
 def _has_expression_indexes(*_: Any, dialect: Dialect, **__: Any) -> bool:
     return dialect.name in ("postgresql", "sqlite")
 
@@ -279,6 +298,17 @@ def _index_lower_email(mapper: Mapper[Any], class_: type[Any]) -> None:
             func.lower(table.columns["email"]),
             unique=issubclass(class_, SQLAlchemyUniqueEmailMixin),
         ).ddl_if(callable_=_has_expression_indexes)
+
+
+@event.listens_for(SQLAlchemyBaseOAuthAccountTable, "after_mapper_constructed", propagate=True)
+def _make_account_unique(mapper: Mapper[Any], class_: type[Any]) -> None:
+    table, names = cast("Table", mapper.local_table), ("oauth_name", "account_id")
+    is_constrained = any(
+        isinstance(constraint, UniqueConstraint) and {*constraint.columns.keys()} == {*names}
+        for constraint in table.constraints
+    )
+    if issubclass(class_, SQLAlchemyUniqueOAuthAccountMixin) and not is_constrained:
+        table.append_constraint(UniqueConstraint(*names, name=f"uq_{table.name}_account"))
 
 
 @event.listens_for(SQLAlchemyBaseOAuthAccountTable, "after_mapper_constructed", propagate=True)
@@ -400,6 +430,7 @@ class _OpenTransaction:
         self.rows: list[Any] = []
         self.callbacks: list[Callable[[], Awaitable[None]]] = []
         self.has_failed = False
+        self.reads_with_locks = False
 
     def refuse_if_failed(self) -> None:
         if self.has_failed:
@@ -485,6 +516,15 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
             .where(_column(account_table, "account_id") == account_id)
             .order_by(_column(self.user_table, "id"))
         )
+        if self._dialect in _MYSQL:
+            # Its usual collations take aB and Ab for the same account, which are two people at some providers.
+            stored, asked = _column(account_table, "account_id"), literal(account_id, String)
+            statement = statement.where(sql_cast(stored, LargeBinary) == sql_cast(asked, LargeBinary))
+        transaction = self._calls.open_transaction
+        if transaction is not None:  # as it is now, and not as it was when the session read it first
+            statement = statement.execution_options(populate_existing=True)
+            if transaction.reads_with_locks:
+                statement = statement.with_for_update()
         return await self._get_user(statement)
 
     async def create(self, create_dict: dict[str, Any]) -> UP:
@@ -528,6 +568,43 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         self.session.add(oauth_account)
         await self._save_changes_of(user)
         return user
+
+    async def delete_oauth_account(self, user: Any, oauth_account: OAP) -> Any:
+        self._require_oauth_account_table()
+        self.session.add(user)
+        await self._calls.complete(user)
+        user.oauth_accounts.remove(oauth_account)
+        await self._calls.call("delete", oauth_account)
+        await self._save_changes_of(user)
+        return user
+
+    async def reserve_oauth_account(self, oauth: str, account_id: str) -> bool:
+        account_table = self._require_oauth_account_table()
+        dialect = self._dialect
+        if dialect == "sqlite":
+            # A write that changes nothing makes this connection the one that writes, until the transaction ends.
+            table: Any = inspect(account_table).local_table
+            await self._calls.execute(update(table).where(false()).values(account_id=account_id), Result.close)
+        elif dialect == "postgresql":
+            key = func.hashtextextended(f"{oauth}:{account_id}", _OAUTH_ACCOUNT_LOCKS)
+            await self._calls.execute(select(func.pg_advisory_xact_lock(key)), Result.close)
+        if dialect in _MYSQL:
+            await self._lock_first_user()
+        return True
+
+    async def _lock_first_user(self) -> None:
+        """Who links an account waits for whoever else does, on MariaDB and MySQL.
+
+        Locks on rows that are not there yet keep nobody out, but make deadlocks of two who then insert them. So it is
+        one that is there; while there is no user at all, the unique address has to do.
+        """
+        ids = self._email_table.primary_key.columns
+        first = select(*ids).order_by(*ids).limit(1)
+        transaction = self._calls.open_transaction
+        if transaction is not None and await self._calls.execute(first, Result.first) is not None:
+            await self._calls.execute(first.with_for_update(), Result.close)
+            # A plain SELECT shows what was there at the first one of the transaction.
+            transaction.reads_with_locks = True
 
     async def reserve_email(self, email: str, owner_id: ID | None) -> bool:
         dialect = self._dialect
@@ -639,6 +716,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         return self.oauth_account_table
 
 
+_OAUTH_ACCOUNT_LOCKS = 1  # a seed: those of addresses have 0
 _IGNORES_LETTER_CASE: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
 
 
@@ -694,6 +772,15 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
             await self.delete(access_token)
             return 1
         return await self._store.delete_where({"token": token})
+
+    async def delete_by_user(self, user_id: Any) -> int:
+        """All tokens of a user, and tell how many those were."""
+        if getattr(self.delete, "__func__", None) is not SQLAlchemyAccessTokenDatabase.delete:
+            access_tokens = await self._store.list({"user_id": user_id})
+            for access_token in access_tokens:  # in the way of the application
+                await self.delete(access_token)
+            return len(access_tokens)
+        return await self._store.delete_where({"user_id": user_id})
 
     async def delete_created_before(self, moment: datetime) -> int:
         """Clear the table of expired tokens, and tell how many those were."""

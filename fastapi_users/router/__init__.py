@@ -3,6 +3,7 @@ from typing import TYPE_CHECKING
 from fastapi_users._lazy import Source, lazy_names
 from fastapi_users.router.auth import get_auth_router
 from fastapi_users.router.common import ErrorCode
+from fastapi_users.router.oauth_accounts import get_oauth_accounts_router
 from fastapi_users.router.reauthenticate import get_reauthenticate_router
 from fastapi_users.router.register import get_register_router
 from fastapi_users.router.reset import get_reset_password_router
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     __all__ = [
         "ErrorCode",
         "get_auth_router",
+        "get_oauth_accounts_router",
         "get_oauth_associate_router",
         "get_oauth_router",
         "get_reauthenticate_router",
@@ -31,6 +33,7 @@ __getattr__ = lazy_names(
     [
         "ErrorCode",
         "get_auth_router",
+        "get_oauth_accounts_router",
         "get_reauthenticate_router",
         "get_register_router",
         "get_reset_password_router",

@@ -2,8 +2,9 @@ import math
 from collections.abc import Callable, Coroutine, Mapping
 from enum import Enum
 from types import MappingProxyType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from email_validator import EmailNotValidError, validate_email
 from fastapi import HTTPException, Request, Response, status
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -36,6 +37,10 @@ class ErrorCode(str, Enum):
     OAUTH_USER_ALREADY_EXISTS = "OAUTH_USER_ALREADY_EXISTS"
     OAUTH_INVALID_STATE = "OAUTH_INVALID_STATE"
     OAUTH_PROVIDER_ERROR = "OAUTH_PROVIDER_ERROR"
+    OAUTH_ACCOUNT_ALREADY_LINKED = "OAUTH_ACCOUNT_ALREADY_LINKED"
+    OAUTH_LAST_LOGIN_METHOD = "OAUTH_LAST_LOGIN_METHOD"
+    OAUTH_INVALID_REDIRECT = "OAUTH_INVALID_REDIRECT"
+    OAUTH_SCOPE_NOT_ALLOWED = "OAUTH_SCOPE_NOT_ALLOWED"
     LOGIN_BAD_CREDENTIALS = "LOGIN_BAD_CREDENTIALS"
     LOGIN_USER_NOT_VERIFIED = "LOGIN_USER_NOT_VERIFIED"
     RESET_PASSWORD_BAD_TOKEN = "RESET_PASSWORD_BAD_TOKEN"
@@ -95,6 +100,16 @@ class Refusals:
                 "content": {"application/json": {"examples": examples}},
             }
         }
+
+
+def presentable_email(email: Any) -> str | None:
+    """An address from outside, as it came, if it has the form of one: what a provider says need not."""
+    try:
+        # "ann@intranet" is one where a company's own provider says so.
+        validate_email(email, check_deliverability=False, globally_deliverable=False)
+    except (EmailNotValidError, TypeError):
+        return None
+    return cast("str", email)
 
 
 def takes(**annotations: type[BaseModel]) -> Callable[[F], F]:

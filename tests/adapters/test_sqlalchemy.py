@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ from fastapi_users.db.sqlalchemy import (
     SQLAlchemyUserDatabase,
     find_duplicate_emails,
 )
-from fastapi_users.testing import AccessTokenDatabaseSuite, StoreSuite, TransactionSuite
+from fastapi_users.testing import AccessTokenDatabaseSuite, StoreSuite, TransactionSuite, frozen_clock
 from tests.services import DRIVERS, database
 from tests.world import (
     LEGACY,
@@ -225,19 +226,21 @@ async def test_a_user_with_accounts_is_deleted_as_upstreams_documentation_declar
 
 @pytest.mark.parametrize("engine", list(DRIVERS))
 async def test_long_tokens_and_far_times_fit_in_the_recommended_tables(engine: str, tmp_path: Path) -> None:
+    in_2038 = 2**31 + 1
     async with database(engine, tmp_path) as url, World.on(url, plain="plain" in engine, **RECOMMENDED) as world:
-        world.provider.token = {"access_token": "a" * 5000, "refresh_token": "r" * 5000, "expires_at": 2**40}
+        world.provider.token = {"access_token": "a" * 5000, "refresh_token": "r" * 5000, "expires_at": in_2038}
 
-        answer = await world.client.get("/oauth/authorize")
-        state = answer.json()["authorization_url"].partition("state=")[2].partition("&")[0]
-        assert (await world.client.get(f"/oauth/callback?code=CODE&state={state}")).status_code == 204
+        with frozen_clock(datetime(2035, 1, 1, tzinfo=timezone.utc)):
+            answer = await world.client.get("/oauth/authorize")
+            state = answer.json()["authorization_url"].partition("state=")[2].partition("&")[0]
+            assert (await world.client.get(f"/oauth/callback?code=CODE&state={state}")).status_code == 204
 
         async with world.session_maker() as session:
             (account,) = (await session.execute(select(RecommendedOAuthAccount))).scalars()
             assert (len(account.access_token), len(account.refresh_token or ""), account.expires_at) == (
                 5000,
                 5000,
-                2**40,
+                in_2038,
             )
 
 

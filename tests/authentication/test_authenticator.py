@@ -367,3 +367,29 @@ async def test_a_replaced_authenticate_gets_what_it_got_before() -> None:
 
     before = ["active", "one", "optional", "strategy_one", "superuser", "user_manager", "verified"]
     assert given == [before, sorted([*before, "fresh"])]
+
+
+async def test_all_sessions_of_a_user_end_in_every_backend_that_can_end_them() -> None:
+    """Of strategies that cannot, such as JWTs, they go on."""
+    ended: list[str] = []
+
+    class Stored(ByName):
+        async def destroy_all_tokens(self, user: User) -> int:
+            ended.append(user.email)
+            return 1
+
+    def stored() -> Stored:
+        return Stored()  # type: ignore[abstract]  # nothing is abstract at run time
+
+    three, four = Backend("three", header("three"), stored), Backend("four", header("four"), stored)
+    app = FastAPI(openapi_url=None)
+    session_ender = authenticator(one, three, four).session_ender()
+
+    @app.post("/")
+    async def end(end_sessions: Any = Depends(session_ender)) -> None:
+        await end_sessions(USERS["plain"])
+
+    async with AsyncClient(transport=ASGITransport(app), base_url="https://app.test") as client:
+        assert (await client.post("/")).status_code == 200
+
+    assert ended == ["plain@example.org"] * 2

@@ -27,6 +27,7 @@ from fastapi_users.db.beanie import (
     BeanieStore,
 )
 from fastapi_users.db.store import Increment, Store, at_least, one_of, other_than
+from fastapi_users.exceptions import OAuthAccountAlreadyLinked
 from fastapi_users.mail import Message
 from fastapi_users.testing import AccessTokenDatabaseSuite, Outbox, StoreSuite, UserDatabaseSuite, weak_password_helper
 from tests.mongo_server import mongo_server
@@ -137,7 +138,7 @@ async def at_once(count: int, work: Callable[[], Awaitable[Any]]) -> list[Any]:
     async with anyio.create_task_group() as tasks:
         for _ in range(count):
             tasks.start_soon(keep_result)
-    return sorted(results)
+    return sorted(results, key=str)
 
 
 async def in_database(document: Document) -> Any:
@@ -174,7 +175,8 @@ class TestAccessTokens(AccessTokenDatabaseSuite):
         await tokens.create({"token": "T", "user_id": user_id})
 
         assert [await tokens.delete_by_token("T"), await tokens.delete_by_token("U")] == [1, 0]
-        assert deleted == ["T"]
+        assert await tokens.delete_by_user(user_id) == 1
+        assert deleted == ["T", "T"]
 
     async def test_times_are_read_as_mongodb_keeps_them(
         self, access_tokens: BeanieAccessTokenDatabase[AccessToken], user_id: PydanticObjectId
@@ -355,8 +357,10 @@ async def test_accounts_that_are_added_at_the_same_time_all_stay(user_db: Users)
 
 async def test_an_account_is_changed_wherever_it_stands_and_nothing_else(user_db: Users) -> None:
     user = await user_db.create(ANN)
-    for changes in ({}, {"account_id": "2"}, {}):  # twice the same, as upstream allowed
+    for changes in ({}, {"account_id": "2"}):
         await user_db.add_oauth_account(user, {**ACCOUNT, **changes})
+    twice = [*user.oauth_accounts, OAuthAccount.model_validate(ACCOUNT)]  # as upstream allowed
+    await user_db.update(user, {"oauth_accounts": twice})
     others_copy = await user_db.get(user.id)
     account = user.oauth_accounts[0]
 
@@ -371,12 +375,47 @@ async def test_an_account_is_changed_wherever_it_stands_and_nothing_else(user_db
     assert [linked.account_id for linked in others_copy.oauth_accounts] == ["2"]
 
 
+async def test_of_many_who_add_the_same_account_one_row_stays(user_db: Users) -> None:
+    user = await user_db.create(ANN)
+
+    async def add() -> None:
+        await user_db.add_oauth_account(await user_db.get(user.id), ACCOUNT)
+
+    await at_once(5, add)
+    assert len((await in_database(user))["oauth_accounts"]) == 1
+
+
+async def test_of_two_users_who_add_the_same_account_at_most_one_has_it(user_db: Users) -> None:
+    """D7. MongoDB locks nothing, so that both may be refused, but never both have it."""
+    users = [await user_db.create({**ANN, "email": f"{name}@example.org"}) for name in ("ann", "bob", "cleo")]
+    left = iter(users)
+
+    async def add() -> bool:
+        try:
+            await user_db.add_oauth_account(next(left), ACCOUNT)
+        except OAuthAccountAlreadyLinked:
+            return False
+        return True
+
+    added = sum(await at_once(3, add))
+
+    stored = [account for user in users for account in (await in_database(user))["oauth_accounts"]]
+    assert len(stored) == added <= 1
+    late = await user_db.create({**ANN, "email": "late@example.org"})
+    await user_db.update(users[0], {"oauth_accounts": [OAuthAccount.model_validate(ACCOUNT)]})
+    with pytest.raises(OAuthAccountAlreadyLinked):
+        await user_db.add_oauth_account(late, ACCOUNT)
+    assert late.oauth_accounts == []
+    assert (await in_database(late))["oauth_accounts"] == []
+
+
 async def test_without_an_account_model_there_are_no_accounts() -> None:
     users = BeanieUserDatabase(User)
     calls = [
         users.get_by_oauth_account("provider", "1"),
         users.add_oauth_account(None, {}),
         users.update_oauth_account(None, None, {}),
+        users.delete_oauth_account(None, None),
     ]
 
     for call in calls:

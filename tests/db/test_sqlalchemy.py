@@ -14,6 +14,7 @@ from sqlalchemy import (
     Index,
     Select,
     TypeDecorator,
+    UniqueConstraint,
     create_engine,
     create_mock_engine,
     func,
@@ -42,8 +43,10 @@ from fastapi_users.db.sqlalchemy import (
     SQLAlchemyAccessTokenDatabase,
     SQLAlchemyBaseAccessTokenTable,
     SQLAlchemyBaseAccessTokenTableUUID,
+    SQLAlchemyBaseOAuthAccountTableUUID,
     SQLAlchemyBaseUserTable,
     SQLAlchemyBaseUserTableUUID,
+    SQLAlchemyUniqueOAuthAccountMixin,
     SQLAlchemyUserDatabase,
     TIMESTAMPAware,
     now_utc,
@@ -201,6 +204,34 @@ def test_tables_get_the_indexes_without_which_look_ups_read_them_whole() -> None
     assert indexes(AccessToken)["ix_accesstoken_user_id"] == ("accesstoken.user_id", False)
 
 
+def test_the_constraint_on_accounts_is_made_once_and_for_new_tables_only() -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Account(SQLAlchemyUniqueOAuthAccountMixin, SQLAlchemyBaseOAuthAccountTableUUID, Base):
+        pass
+
+    class SpecialAccount(Account):  # in the same table
+        pass
+
+    class OwnAccount(SQLAlchemyUniqueOAuthAccountMixin, SQLAlchemyBaseOAuthAccountTableUUID, Base):
+        __tablename__ = "own_account"
+        __table_args__ = (UniqueConstraint("account_id", "oauth_name", name="mine"), UniqueConstraint("access_token"))
+
+    def constraints(table: Any) -> list[Any]:
+        return sorted(one.name for one in table.__table__.constraints if isinstance(one, UniqueConstraint) and one.name)
+
+    assert constraints(Account) == ["uq_oauth_account_account"]
+    assert constraints(SpecialAccount) == ["uq_oauth_account_account"]
+    assert constraints(OwnAccount) == ["mine"]
+    assert constraints(OAuthAccount) == []
+    for name, exact in (
+        ("sqlite", "VARCHAR(320)"),
+        ("mysql", "VARCHAR(320) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"),
+    ):
+        assert cast("Any", Account).__table__.c.account_id.type.compile(DIALECTS[name]) == exact
+
+
 def test_arguments_and_indexes_of_the_application_are_left_alone() -> None:
     class Base(DeclarativeBase):
         pass
@@ -301,7 +332,8 @@ async def test_a_subclass_keeps_its_own_way_to_delete_tokens(session: AsyncSessi
 
     assert await tokens.delete_by_token("T") == 1
     assert await tokens.delete_by_token("U") == 0
-    assert deleted == ["T"]
+    assert await tokens.delete_by_user(user.id) == 1
+    assert deleted == ["T", "T"]
 
 
 async def test_a_method_replaced_on_the_instance_is_called_too(session: AsyncSession, users: Users) -> None:

@@ -6,7 +6,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import NamedTuple
@@ -16,14 +17,18 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from httpx_oauth.clients.openid import OpenID
 
 from examples.demo import pages
 from examples.demo.__main__ import main
 from examples.demo.app import create_app
+from examples.demo.database import OAuthAccount, User
 from examples.demo.outbox import Outbox
+from examples.demo.provider import running_provider
 from examples.demo.settings import load_settings
 from fastapi_users.events import LoginFailed, RequestFacts
 from fastapi_users.mail import Message
+from fastapi_users.router.common import CSRF_TOKEN_COOKIE_NAME
 from fastapi_users.testing import frozen_clock
 
 ROOT = Path(__file__).parents[2]
@@ -32,9 +37,16 @@ PASSWORD = "correct-horse-battery"
 EVIL = '"><script>evil()</script>'
 
 
+@pytest.fixture(scope="module")
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenID]:
+    """One for all tests: it keeps nothing that matters to the next."""
+    with running_provider(load_settings(tmp_path_factory.mktemp("demo"))) as provider:
+        yield provider
+
+
 @asynccontextmanager
-async def demo_on(data: Path) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(load_settings(data))
+async def demo_on(data: Path, provider: OpenID) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(load_settings(data), provider)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8000") as client,
@@ -43,8 +55,8 @@ async def demo_on(data: Path) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def demo(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with demo_on(tmp_path) as client:
+async def demo(tmp_path: Path, provider: OpenID) -> AsyncIterator[httpx.AsyncClient]:
+    async with demo_on(tmp_path, provider) as client:
         yield client
 
 
@@ -241,6 +253,89 @@ async def test_logging_out_a_bearer_token_is_answered_but_cannot_end_it(demo: ht
     assert (await demo.get("/users/me", headers=authorization)).status_code == 200
 
 
+async def at_the_provider(address: str, form: dict[str, str]) -> str:
+    """Where the page of the provider sends a browser that fills it in."""
+    async with httpx.AsyncClient() as browser:
+        page = await browser.get(address)
+        assert "Log in as Ann" in page.text
+        answer = await browser.post(address, data=form)
+    assert answer.status_code == 302, answer.text
+    return answer.headers["Location"]
+
+
+async def browse(demo: httpx.AsyncClient, link: str, **form: str) -> str:
+    """The start page at the end of the way that begins with one of its links."""
+    page = (await demo.get("/")).text
+    [address] = re.findall(f'<a href="([^"]+)">{link}</a>', page)
+    answer = await demo.get(address)
+    assert answer.status_code == 303, answer.text
+    answer = await demo.get(await at_the_provider(answer.headers["Location"], form))
+    assert answer.status_code == 303, answer.text
+    page = (await demo.get(answer.headers["Location"])).text
+    assert [name for name in demo.cookies if name.startswith(CSRF_TOKEN_COOKIE_NAME)] == []
+    return html.unescape(page)
+
+
+async def test_a_browser_logs_in_with_the_demo_provider_and_links_more(demo: httpx.AsyncClient) -> None:
+    page = await browse(demo, "Log in with the demo provider", user="ann")
+    assert "You are logged in as <strong>ann@example.org</strong>, an address that is verified." in page
+    user_id = (await demo.get("/users/me")).json()["id"]
+    assert [mail.subject for mail in await all_mails(demo)] == ["A new login to your account at fastapi-users demo"]
+
+    page = await browse(demo, "Link another account", email="ann@example.com")
+    assert "demo-provider: ann@example.org" in page
+    [second] = re.findall(r'demo-provider: ann@example\.com <button data-method="DELETE" data-path="([^"]+)">', page)
+
+    assert (await demo.delete(second)).status_code == 204
+    [account] = (await demo.get("/users/me/oauth-accounts")).json()
+    answer = await demo.delete(f"/users/me/oauth-accounts/{account['id']}")
+    assert (answer.status_code, answer.json()) == (400, {"detail": "OAUTH_LAST_LOGIN_METHOD"})
+
+    await demo.post("/auth/cookie/logout")
+    await browse(demo, "Log in with the demo provider", user="ann")
+    assert (await demo.get("/users/me")).json()["id"] == user_id
+
+
+async def test_an_address_that_the_provider_has_not_proven_is_confirmed_by_mail(demo: httpx.AsyncClient) -> None:
+    page = await browse(demo, "Log in with the demo provider", user="bob")
+
+    assert "<strong>bob@example.org</strong>, an address that is not verified." in page
+    answer = await demo.post(
+        "/auth/verify", json={"token": re.findall(r"^eyJ\S+$", (await all_mails(demo))[1].text, re.MULTILINE)[0]}
+    )
+    assert (answer.status_code, answer.json()["is_verified"]) == (200, True)
+
+
+async def test_a_login_with_the_provider_finds_who_has_registered_once_the_address_is_verified(
+    demo: httpx.AsyncClient,
+) -> None:
+    user_id = await register(demo)
+    token = await newest_token(demo)
+    page = await browse(demo, "Log in with the demo provider", email=EMAIL, verified="on")
+    assert "Refused: <code>OAUTH_USER_ALREADY_EXISTS</code>" in page
+    assert "Nobody is logged in here." in page
+
+    await demo.post("/auth/verify", json={"token": token})
+    page = await browse(demo, "Log in with the demo provider", email=EMAIL, verified="on")
+    assert f"You are logged in as <strong>{EMAIL}</strong>" in page
+    assert (await demo.get("/users/me")).json()["id"] == user_id
+
+
+async def test_who_says_no_at_the_provider_reads_so(demo: httpx.AsyncClient) -> None:
+    page = await browse(demo, "Log in with the demo provider")
+
+    assert "Refused: <code>access_denied</code>" in page
+
+
+async def test_a_program_logs_in_with_the_demo_provider(demo: httpx.AsyncClient) -> None:
+    address = (await demo.get("/auth/jwt/provider/authorize")).json()["authorization_url"]
+    answer = await demo.get(await at_the_provider(address, {"user": "ann"}))
+
+    assert answer.status_code == 200, answer.text
+    authorization = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+    assert (await demo.get("/users/me", headers=authorization)).json()["email"] == "ann@example.org"
+
+
 async def test_opening_the_links_uses_no_token_up(demo: httpx.AsyncClient) -> None:
     await register(demo)
     token = await newest_token(demo)
@@ -315,12 +410,12 @@ def test_the_command_refuses_who_has_not_registered(tmp_path: Path, capsys: pyte
     assert capsys.readouterr().err == "There is no user nobody@example.com: register first.\n"
 
 
-async def test_accounts_and_logins_survive_a_restart(tmp_path: Path) -> None:
-    async with demo_on(tmp_path) as demo:
+async def test_accounts_and_logins_survive_a_restart(tmp_path: Path, provider: OpenID) -> None:
+    async with demo_on(tmp_path, provider) as demo:
         await register(demo)
         verification_token = await newest_token(demo)
         authorization = await log_in(demo)
-    async with demo_on(tmp_path) as demo:
+    async with demo_on(tmp_path, provider) as demo:
         assert (await demo.get("/users/me", headers=authorization)).json()["email"] == EMAIL
         assert (await demo.post("/auth/verify", json={"token": verification_token})).status_code == 200
 
@@ -333,22 +428,34 @@ def test_the_secrets_are_made_once_and_for_the_owner_only(tmp_path: Path) -> Non
     file = data / "secrets.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     secrets = json.loads(file.read_text())
-    assert len(set(secrets.values())) == 3
+    assert len(set(secrets.values())) == 4
     assert all(len(secret) == 43 for secret in secrets.values())
     assert not any(secret in repr(settings) for secret in secrets.values())
     assert load_settings(data) == settings
 
 
+def test_a_secret_that_a_new_version_needs_joins_the_others(tmp_path: Path) -> None:
+    old = json.loads((load_settings(tmp_path).data / "secrets.json").read_text())
+    del old["oauth_state"]
+    (tmp_path / "secrets.json").write_text(json.dumps(old))
+
+    settings = load_settings(tmp_path)
+
+    assert settings.secrets.access_token.get_secret_value() == old["access_token"]
+    assert settings.secrets.oauth_state.get_secret_value() not in old.values()
+    assert load_settings(tmp_path) == settings
+
+
 async def test_the_start_page_leads_everywhere(demo: httpx.AsyncClient) -> None:
     page = (await demo.get("/")).text
     for path in re.findall("""href=['"]([^'"]+)""", page):
-        assert (await demo.get(path)).status_code == 200
+        assert (await demo.get(path)).status_code == (303 if path.endswith("?redirect=/") else 200)
     assert "-m examples.demo superuser you@example.com" in page
 
     documented = (await demo.get("/openapi.json")).json()["paths"]
     commands = re.findall(r"curl .*?http://127\.0\.0\.1:8000(/\S+)", html.unescape(page))
-    assert len(commands) == 12
-    assert set(commands) <= documented.keys()
+    assert len(commands) == 15
+    assert {command.replace("/ID", "/{id}") for command in commands} <= documented.keys()
 
 
 async def test_the_outbox_begins_empty_and_shows_the_newest_mail_first(demo: httpx.AsyncClient) -> None:
@@ -381,9 +488,12 @@ async def test_the_pages_escape_what_users_send(demo: httpx.AsyncClient) -> None
 def test_no_part_of_a_mail_an_event_or_a_setting_becomes_markup(body: str | None) -> None:
     mail = Message(to=EVIL, subject=EVIL, text=EVIL, html=body)
     event = LoginFailed(user_id=EVIL, request=RequestFacts(address=EVIL, agent=EVIL), identifier=EVIL, method=EVIL)
-    page = pages.outbox({1: mail}) + pages.events([event]) + pages.start(EVIL)
+    account = OAuthAccount(id=uuid.uuid4(), oauth_name=EVIL, account_email=EVIL)
+    user = User(email=EVIL, is_verified=True, oauth_accounts=[account])
+    starts = pages.start(EVIL, None, EVIL) + pages.start(EVIL, user)
+    page = pages.outbox({1: mail}) + pages.events([event]) + starts
     assert "<script>evil" not in page
-    assert page.count("script&gt;evil()") >= 10
+    assert page.count("script&gt;evil()") >= 20
 
 
 def test_a_mail_without_html_is_shown_as_text() -> None:

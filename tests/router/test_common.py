@@ -12,7 +12,7 @@ from fastapi_users.exceptions import InvalidPasswordException, InvalidVerifyToke
 from fastapi_users.mail import MemoryMailer, Message
 from fastapi_users.mail.delivery import send_later
 from fastapi_users.router import ErrorCode
-from fastapi_users.router.common import Refusals, SafeRoute, presentable, presentable_error
+from fastapi_users.router.common import Refusals, SafeRoute, presentable, presentable_email, presentable_error
 
 TABLE = Refusals(
     {
@@ -165,3 +165,26 @@ async def test_an_answer_is_sent_before_the_mails_are() -> None:
         await client.get("/")
 
     assert order == ["http.response.start", "http.response.body", "mail"]
+
+
+@pytest.mark.parametrize(
+    "email", ["Ann@Example.org", "j\u00fcrgen@b\u00fccher.example", "ann@intranet", "o'hara+x@a-b.co"]
+)
+def test_an_address_is_taken_as_a_provider_says_it(email: str) -> None:
+    assert presentable_email(email) == email
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        *[None, "", " ", "ann", "@example.org", "ann@", "Ann <ann@example.org>", "a@b@example.org", "a\0@example.org"],
+        *["a@example.org\n", "\ud800@example.org", f"{'a' * 64}@{'b.' * 150}org", f"{'a' * 400}@b.co", 1, ["a@b.co"]],
+    ],
+)
+def test_what_is_no_address_is_none(email: Any) -> None:
+    assert presentable_email(email) is None
+
+
+@given(st.text() | st.none() | st.binary() | st.integers())
+def test_whatever_a_provider_says_is_an_address_or_none(email: Any) -> None:
+    assert presentable_email(email) in (email, None)

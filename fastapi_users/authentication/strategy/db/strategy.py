@@ -78,6 +78,13 @@ class DatabaseStrategy(Strategy[UP, ID], Generic[UP, ID, AP]):
                     await self.database.delete(access_token)
                     return
 
+    async def destroy_all_tokens(self, user: UP) -> int:
+        """End every session of a user, and tell how many those were: none, where the adapter has no ``delete_by_user``."""
+        if not hasattr(type(self.database), "delete_by_user"):
+            return 0
+        ended: int = await self.database.delete_by_user(user.id)  # type: ignore[attr-defined]  # looked for above
+        return ended
+
     async def cleanup(self) -> int:
         """Delete the tokens that have expired, and tell how many those were. Call it now and then, from a cron job say.
 

@@ -171,3 +171,22 @@ async def test_a_time_without_a_zone_is_taken_for_utc(user: User) -> None:
     authentication = await Strategy(database).read_authentication("t")
 
     assert authentication == Authentication(methods=(), time=naive.replace(tzinfo=timezone.utc))
+
+
+async def test_all_sessions_of_a_user_end_and_those_of_others_go_on(manager: UserManager, user: User) -> None:
+    strategy = Strategy(InMemoryAccessTokenDatabase(AccessToken), hash_tokens=True)
+    bob = await manager.user_db.create({"email": "bob@example.org", "hashed_password": "h"})
+    tokens = [await strategy.write_token(owner) for owner in (user, user, bob)]
+
+    assert await strategy.destroy_all_tokens(user) == 2
+
+    assert [await strategy.read_token(token, manager) for token in tokens] == [None, None, bob]
+
+
+async def test_an_adapter_that_deletes_by_token_only_ends_nothing_at_once(user: User) -> None:
+    class Plain:
+        """As it is written for upstream."""
+
+    database: Any = Plain()
+
+    assert await Strategy(database).destroy_all_tokens(user) == 0

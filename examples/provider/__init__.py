@@ -1,0 +1,3 @@
+from examples.provider.provider import PEOPLE, OIDCProvider, serve
+
+__all__ = ["PEOPLE", "OIDCProvider", "serve"]
