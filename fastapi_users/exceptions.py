@@ -21,6 +21,10 @@ class OAuthAccountAlreadyLinked(FastAPIUsersException):
     """The account at the provider belongs to another user."""
 
 
+class OAuthTokenNotAvailable(FastAPIUsersException):
+    """The access token of the account has expired, and the provider gives no new one: the user has to come again."""
+
+
 class OAuthAccountNotExists(FastAPIUsersException):
     """The user has no linked account with this id."""
 

@@ -1,6 +1,7 @@
 import hashlib
 import hmac
 import logging
+import time
 import uuid
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,7 +10,9 @@ from contextvars import ContextVar
 from datetime import datetime, timezone
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, cast
+from weakref import WeakValueDictionary
 
+import anyio
 import jwt
 from fastapi import Request, Response
 from fastapi.security import OAuth2PasswordRequestForm
@@ -300,6 +303,62 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             raise exceptions.LastLoginMethod
         await self.on_after_update(owner, {}, request)
         return cast("models.UOAP", owner)
+
+    async def get_oauth_access_token(
+        self, user: models.UOAP, oauth_client: Any, *, account_id: str | None = None, min_lifetime_seconds: float = 60
+    ) -> str:
+        """A token of the user's account at a provider, in clear text, which counts for a while yet.
+
+        It is refreshed where it does not, once, however many ask: others wait, also in other processes (with
+        SQLAlchemy, by a lock on the row; on SQLite, every writer waits).
+
+        :param oauth_client: of httpx-oauth.
+        :param account_id: of the account at the provider, where the user has several there.
+        :raises OAuthAccountNotExists: the user has none there.
+        :raises OAuthTokenNotAvailable: it has expired and cannot be refreshed.
+        """
+        account = next(
+            (
+                linked
+                for linked in user.oauth_accounts
+                if linked.oauth_name == oauth_client.name and account_id in (None, linked.account_id)
+            ),
+            None,
+        )
+        if account is None:
+            raise exceptions.OAuthAccountNotExists
+        if not _has_expired(account, min_lifetime_seconds):
+            return self._decrypt(account.access_token)
+        async with _lock_in_process(account), self._transaction():
+            owner: Any = user
+            if isinstance(self.user_db, BaseUserDatabase):
+                owner, account = await self.user_db.lock_oauth_account(owner, account)
+            if not _has_expired(account, min_lifetime_seconds):
+                return self._decrypt(account.access_token)  # by somebody who was faster
+            token = await self._refresh_token(account, oauth_client)
+            stored = self._account_dict(
+                account.oauth_name,
+                token["access_token"],
+                account.account_id,
+                account.account_email,
+                token.get("expires_at"),
+                # Not every provider gives a new one each time (RFC 6749, section 6).
+                token.get("refresh_token") or self._decrypt(account.refresh_token),
+            )
+            await self.user_db.update_oauth_account(owner, account, stored)
+            return cast("str", token["access_token"])
+
+    async def _refresh_token(self, account: Any, oauth_client: Any) -> Mapping[str, Any]:
+        if account.refresh_token is None:
+            raise exceptions.OAuthTokenNotAvailable
+        try:
+            token: Mapping[str, Any] = await oauth_client.refresh_token(self._decrypt(account.refresh_token))
+        except Exception as error:  # the client's or the network's
+            raise exceptions.OAuthTokenNotAvailable from error
+        return token
+
+    def _decrypt(self, token: str) -> str:
+        return token if self.oauth_token_cipher is None else self.oauth_token_cipher.decrypt(token)
 
     async def get_oauth_user_fields(self, oauth_name: str, profile: Mapping[str, Any]) -> dict[str, Any]:
         """Columns of a user who is created by the first login at a provider, from what that tells: none.
@@ -923,6 +982,18 @@ def _default_mail_templates() -> "MailTemplates":
     from fastapi_users.mail import MailTemplates  # noqa: PLC0415 -- needs the extra "mail"
 
     return MailTemplates()
+
+
+def _has_expired(account: Any, min_lifetime_seconds: float) -> bool:
+    """Of a token whose end the provider did not tell, nothing is known."""
+    return account.expires_at is not None and account.expires_at < time.time() + min_lifetime_seconds
+
+
+_refreshing: WeakValueDictionary[tuple[str, str], anyio.Lock] = WeakValueDictionary()
+
+
+def _lock_in_process(account: Any) -> anyio.Lock:
+    return _refreshing.setdefault((account.oauth_name, account.account_id), anyio.Lock())
 
 
 def _is_same_account(linked: Any, account: dict[str, Any]) -> bool:

@@ -65,6 +65,13 @@ class BaseUserDatabase(Generic[UP, ID]):
         """
         return False
 
+    async def lock_oauth_account(self, user: UOAP, oauth_account: OAP) -> tuple[UOAP, OAP]:
+        """Both as they are stored now. Whoever else asks for the account waits until the transaction ends, if it can.
+
+        :raises OAuthAccountNotExists: it is gone by now.
+        """
+        return user, oauth_account
+
     def store(self, model: type[M]) -> Store[M]:
         """The rows of a feature's model, in the session of this adapter.
 

@@ -19,6 +19,7 @@ from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication.strategy.db import AP, AccessTokenDatabase
 from fastapi_users.db.base import BaseUserDatabase, run_callbacks
 from fastapi_users.db.store import Condition, Increment, M, Store, Where
+from fastapi_users.exceptions import OAuthAccountNotExists
 from fastapi_users.models import ID, OAP, UP
 
 with needs_extra("sqlalchemy"):
@@ -52,7 +53,7 @@ with needs_extra("sqlalchemy"):
     from sqlalchemy import cast as sql_cast
     from sqlalchemy.dialects import mysql
     from sqlalchemy.dialects.postgresql import UUID
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import InvalidRequestError, SQLAlchemyError
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import (
         Mapped,
@@ -577,6 +578,16 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         await self._calls.call("delete", oauth_account)
         await self._save_changes_of(user)
         return user
+
+    async def lock_oauth_account(self, user: Any, oauth_account: OAP) -> tuple[Any, OAP]:
+        if self._dialect == "sqlite":
+            await self.reserve_oauth_account(oauth_account.oauth_name, oauth_account.account_id)
+        # Not a plain read, which on MariaDB shows the row as it was when the transaction began.
+        try:
+            await self._calls.call("refresh", oauth_account, with_for_update=True)
+        except InvalidRequestError as error:
+            raise OAuthAccountNotExists from error
+        return user, oauth_account
 
     async def reserve_oauth_account(self, oauth: str, account_id: str) -> bool:
         account_table = self._require_oauth_account_table()

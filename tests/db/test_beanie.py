@@ -27,7 +27,7 @@ from fastapi_users.db.beanie import (
     BeanieStore,
 )
 from fastapi_users.db.store import Increment, Store, at_least, one_of, other_than
-from fastapi_users.exceptions import OAuthAccountAlreadyLinked
+from fastapi_users.exceptions import OAuthAccountAlreadyLinked, OAuthAccountNotExists
 from fastapi_users.mail import Message
 from fastapi_users.testing import AccessTokenDatabaseSuite, Outbox, StoreSuite, UserDatabaseSuite, weak_password_helper
 from tests.mongo_server import mongo_server
@@ -548,3 +548,22 @@ async def test_a_provider_logs_in_the_same_user_again(client: AsyncClient, user_
     user = await user_db.get_by_oauth_account("provider", "account-1")
     assert user is not None
     assert [account.access_token for account in user.oauth_accounts] == ["PROVIDER-TOKEN"]
+
+
+async def test_the_account_whose_token_is_refreshed_is_the_stored_one(user_db: BeanieUserDatabase[User]) -> None:
+    user = await user_db.create({**ANN})
+    for account_id in ("1", "2"):
+        await user_db.add_oauth_account(user, {**ACCOUNT, "account_id": account_id})
+    stale = await user_db.get(user.id)
+    assert stale is not None
+    await user_db.update_oauth_account(user, user.oauth_accounts[1], {"access_token": "newer"})
+
+    owner, account = await user_db.lock_oauth_account(stale, stale.oauth_accounts[1])
+    assert (owner.id, account.account_id, account.access_token) == (user.id, "2", "newer")
+
+    await user_db.delete_oauth_account(user, user.oauth_accounts[1])
+    with pytest.raises(OAuthAccountNotExists):
+        await user_db.lock_oauth_account(stale, stale.oauth_accounts[1])
+    await user_db.delete(user)
+    with pytest.raises(OAuthAccountNotExists):
+        await user_db.lock_oauth_account(stale, stale.oauth_accounts[0])
