@@ -335,7 +335,12 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                 owner, account = await self.user_db.lock_oauth_account(owner, account)
             if not _has_expired(account, min_lifetime_seconds):
                 return self._decrypt(account.access_token)  # by somebody who was faster
-            token = await self._refresh_token(account, oauth_client)
+            try:
+                token = await self._refresh_token(account, oauth_client)
+            except exceptions.OAuthTokenNotAvailable:
+                if _has_expired(account, 0):
+                    raise
+                return self._decrypt(account.access_token)
             stored = self._account_dict(
                 account.oauth_name,
                 token["access_token"],
@@ -355,6 +360,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             token: Mapping[str, Any] = await oauth_client.refresh_token(self._decrypt(account.refresh_token))
         except Exception as error:  # the client's or the network's
             raise exceptions.OAuthTokenNotAvailable from error
+        if not isinstance(token.get("access_token"), str):  # some providers answer errors with 200
+            raise exceptions.OAuthTokenNotAvailable
         return token
 
     def _decrypt(self, token: str) -> str:
@@ -829,8 +836,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                         user = await self._end_ways_in(user, password_hash, request)
                     owner = await self._add_oauth_account(user, account)
                     await self._tell_of_account(events.OAuthAccountLinked, user_id, account, request)
-                elif owner.id == user_id:
-                    owner = await self._update_oauth_account(owner, account)
+                else:
+                    owner = await self._update_oauth_account(owner, account) if owner.id == user_id else owner
         except Exception:
             # As with addresses: whether this was a lost race shows a second look.
             owner = await self._owner_of(account)
@@ -878,15 +885,14 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
     async def _find_own_account(self, user: Any, account_id: str) -> tuple[Any, Any]:
         """The user as it is now, and the account, or ``None``."""
-        for account in user.oauth_accounts:
-            if str(account.id) == account_id:
-                owner: Any = await _or_none(self.get_by_oauth_account, account.oauth_name, account.account_id)
-                if owner is None:
-                    return user, None  # just gone
-                if owner.id != user.id:
-                    return user, account  # linked to both, as upstream allowed
-                return owner, next((own for own in owner.oauth_accounts if str(own.id) == account_id), None)
-        return user, None
+        known = next((account for account in user.oauth_accounts if str(account.id) == account_id), None)
+        if known is None:
+            return user, None
+        owner: Any = await _or_none(self.get_by_oauth_account, known.oauth_name, known.account_id)
+        if owner is not None and owner.id != user.id:
+            return user, known  # linked to both, as upstream allowed
+        stored = () if owner is None else owner.oauth_accounts  # it may be just gone
+        return owner or user, next((account for account in stored if str(account.id) == account_id), None)
 
     async def _owner_of(self, account: dict[str, Any]) -> models.UP | None:
         return await _or_none(self.get_by_oauth_account, account["oauth_name"], account["account_id"])
@@ -931,6 +937,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     async def _update_oauth_account(self, user: Any, account: dict[str, Any]) -> models.UP:
         for existing in user.oauth_accounts:
             if _is_same_account(existing, account):
+                if account["refresh_token"] is None:  # many providers give one with the first login only
+                    account = {**account, "refresh_token": existing.refresh_token}
                 user = await self.user_db.update_oauth_account(user, existing, account)
         return cast("models.UP", user)
 

@@ -32,6 +32,8 @@ class Refreshing(OAuth2):
 
     async def refresh_token(self, refresh_token: str) -> OAuth2Token:
         await anyio.lowlevel.checkpoint()
+        if refresh_token == "odd":
+            return OAuth2Token({"error": "bad_refresh_token"})
         if refresh_token == "revoked" or (self.gives_refresh_tokens and refresh_token in self.refreshed):
             raise RefreshTokenError("invalid_grant")
         self.refreshed.append(refresh_token)
@@ -147,7 +149,7 @@ async def test_a_provider_may_keep_its_refresh_token(world: World) -> None:
     assert client.refreshed == ["refresh 0", "refresh 0"]
 
 
-@pytest.mark.parametrize("refresh_token", [None, "revoked"])
+@pytest.mark.parametrize("refresh_token", [None, "revoked", "odd"])
 async def test_a_token_that_cannot_be_refreshed_is_a_refusal(world: World, refresh_token: str | None) -> None:
     user_id = await insert_account(world, refresh_token=refresh_token)
 
@@ -155,6 +157,8 @@ async def test_a_token_that_cannot_be_refreshed_is_a_refusal(world: World, refre
         clock.advance(seconds=NOW - clock.now.timestamp())
         with pytest.raises(OAuthTokenNotAvailable):
             await access_token(world, user_id, Refreshing())
+        clock.advance(seconds=-30)  # when it still counts, though not for long
+        assert await access_token(world, user_id, Refreshing()) == "access 0"
 
 
 async def test_the_account_is_that_of_the_provider_and_the_id_asked_for(world: World) -> None:

@@ -3,6 +3,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Generic
 
 from fastapi_users.db.store import M, Store
+from fastapi_users.exceptions import OAuthAccountNotExists
 from fastapi_users.models import ID, OAP, UOAP, UP
 from fastapi_users.types import DependencyCallable
 
@@ -70,7 +71,12 @@ class BaseUserDatabase(Generic[UP, ID]):
 
         :raises OAuthAccountNotExists: it is gone by now.
         """
-        return user, oauth_account
+        wanted = (oauth_account.oauth_name, oauth_account.account_id)
+        stored: Any = await self.get_by_oauth_account(*wanted)
+        for account in getattr(stored, "oauth_accounts", ()):
+            if (account.oauth_name, account.account_id) == wanted:
+                return stored, account
+        raise OAuthAccountNotExists
 
     def store(self, model: type[M]) -> Store[M]:
         """The rows of a feature's model, in the session of this adapter.

@@ -11,7 +11,7 @@ from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication.strategy.db import AccessTokenDatabase, AccessTokenProtocol
 from fastapi_users.db.base import BaseUserDatabase
 from fastapi_users.db.store import Condition, Increment, M, Store, Where
-from fastapi_users.exceptions import InvalidID, OAuthAccountAlreadyLinked, OAuthAccountNotExists
+from fastapi_users.exceptions import InvalidID, OAuthAccountAlreadyLinked
 from fastapi_users.models import UserProtocol
 
 with needs_extra("beanie"):
@@ -210,15 +210,6 @@ class BeanieUserDatabase(BaseUserDatabase[UP_BEANIE, Any], Generic[UP_BEANIE]):
         same = {key: _stored(oauth_account, user)[key]}
         await _save(user, set(), {"$pull": {"oauth_accounts": same}})
         return user
-
-    async def lock_oauth_account(self, user: Any, oauth_account: Any) -> tuple[Any, Any]:
-        """Without a lock: of two processes that refresh a token at the same moment, both ask the provider."""
-        stored: Any = await self.get(user.id)
-        wanted = (oauth_account.oauth_name, oauth_account.account_id)
-        for account in getattr(stored, "oauth_accounts", ()):
-            if (account.oauth_name, account.account_id) == wanted:
-                return stored, account
-        raise OAuthAccountNotExists
 
     async def reserve_oauth_account(self, oauth: str, account_id: str) -> bool:
         return True  # see add_oauth_account

@@ -1,5 +1,6 @@
 import hmac
 import inspect
+import re
 import secrets
 import time
 from base64 import urlsafe_b64encode
@@ -169,7 +170,7 @@ class CSRFCookie:
     def set(self, request: Request, response: Response, token: str) -> None:
         if not self.strict:
             self._set(response, self.name, token)
-        flows = [name for name in request.cookies if name.startswith(f"{self.name}_")]
+        flows = [name for name in request.cookies if re.fullmatch(rf"{re.escape(self.name)}_[0-9a-f]{{10}}", name)]
         for name in flows[: max(0, len(flows) - _MAX_TABS + 1)]:
             self._set(response, name, "")
         self._set(response, self._name_of(token), token)
@@ -286,8 +287,8 @@ class Flow:
     def has_pkce(self) -> bool:
         return (
             self.strict
-            and {"code_challenge", "code_challenge_method"} <= _parameters(self.client.get_authorization_url)
-            and "code_verifier" in _parameters(self.client.get_access_token)
+            and _takes(self.client.get_authorization_url, "code_challenge", "code_challenge_method")
+            and _takes(self.client.get_access_token, "code_verifier")
         )
 
     @property
@@ -321,6 +322,7 @@ class Flow:
         redirect: str | None,
         **claims: str,
     ) -> Any:
+        redirect = redirect if self.allowed_redirects else None  # a parameter that means nothing here
         with AUTHORIZE:
             if redirect is not None and redirect not in self.allowed_redirects:
                 raise InvalidRedirect
@@ -391,13 +393,16 @@ class Flow:
         # A copy that keeps the profile which the client asks the provider for, to tell who somebody is.
         client: Any = copy(self.client)
         profile: dict[str, Any] = {}
-        get_profile = client.get_profile
+        get_profile: Any = getattr(client, "get_profile", None)
 
-        async def get_and_keep_profile(token: str) -> dict[str, Any]:
-            profile.update(await get_profile(token))
-            return profile
+        async def get_and_keep_profile(*args: Any, **kwargs: Any) -> Any:
+            answer = await get_profile(*args, **kwargs)
+            if isinstance(answer, Mapping):
+                profile.update(answer)
+            return answer
 
-        client.get_profile = get_and_keep_profile
+        if get_profile is not None:
+            client.get_profile = get_and_keep_profile
         try:
             access_token = token["access_token"]
             account_id, account_email = await client.get_id_email(access_token)
@@ -441,7 +446,8 @@ class Flow:
     def refuse(self, request: Request, refusal: HTTPException) -> Response:
         """Where the browser came for a redirect, it gets one with the code; everything else is raised."""
         claims = self._claims_of_this_browser(request, is_expiry_verified=False)
-        if claims.get("redirect") not in self.allowed_redirects:
+        is_ours = refusal.status_code in (status.HTTP_400_BAD_REQUEST, status.HTTP_401_UNAUTHORIZED)
+        if not is_ours or claims.get("redirect") not in self.allowed_redirects:
             if claims and self.strict:
                 self.cookie.remove(request, removal := Response(), claims[CSRF_TOKEN_KEY])
                 refusal.headers = {**(refusal.headers or {}), "set-cookie": removal.headers["set-cookie"]}
@@ -478,8 +484,9 @@ def collecting_ended_sessions() -> Iterator[list[Any]]:
         users_with_ended_sessions.reset(token)
 
 
-def _parameters(function: Callable[..., Any]) -> set[str]:
-    return {*inspect.signature(function).parameters}
+def _takes(function: Callable[..., Any], *names: str) -> bool:
+    parameters = inspect.signature(function).parameters
+    return {*names} <= {*parameters} or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def _base64url(digest: bytes) -> str:
@@ -519,9 +526,11 @@ def is_email_verified(profile: Mapping[str, Any]) -> bool | None:
     for claim in ("email_verified", "verified_email"):
         if claim in profile:
             return profile[claim] is True
-    for address in profile.get("emailAddresses", ()):
-        if address["metadata"].get("primary"):
-            return address["metadata"].get("verified") is True
+    addresses = profile.get("emailAddresses")
+    for address in addresses if isinstance(addresses, list) else ():
+        metadata = address.get("metadata") if isinstance(address, dict) else None
+        if isinstance(metadata, dict) and metadata.get("primary"):
+            return metadata.get("verified") is True
     return None
 
 
@@ -647,9 +656,10 @@ def get_oauth_router(
                 is_verified_by_default=is_verified_by_default and is_vouched_for,
                 **_further_arguments(user_manager, identity, policy),
             )
-            refuse_unfit(user, requires_verification=requires_verification)
-        for ended in users:
+        for ended in users:  # also if the login is refused now: nothing else would end them later
             await end_sessions(ended)
+        with login_refusals:
+            refuse_unfit(user, requires_verification=requires_verification)
         # Not within the table: exceptions of the application's hooks are no refusals of ours.
         return await complete_login(
             backend,

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from fastapi import HTTPException
 from httpx import AsyncClient, ConnectError, Response
 from httpx_oauth.oauth2 import GetAccessTokenError, OAuth2Token
 from sqlalchemy import select
@@ -19,7 +20,7 @@ from fastapi_users.router.oauth import generate_state_token, get_oauth_router, i
 from fastapi_users.testing import frozen_clock
 from tests.router.test_oauth import begin, finish, users_of
 from tests.toy import ToyMixin, ToyPIN
-from tests.world import SECRET, OAuthAccount, OneTimeSecret, Provider, User, UserManager, World
+from tests.world import PASSWORD, SECRET, OAuthAccount, OneTimeSecret, Provider, User, UserManager, World
 
 COOKIE = "fastapiusersoauthcsrf"
 TARGETS = ["/welcome", "https://ui.test/back?tab=1#top"]
@@ -207,6 +208,38 @@ async def test_a_client_that_knows_no_pkce_goes_without(tmp_path: Path) -> None:
         assert (await finish(world.client, "oauth", state=query["state"][0])).status_code == 204
 
 
+class TakesAnything(Provider):
+    async def get_authorization_url(self, *args: Any, **kwargs: Any) -> str:
+        return await super().get_authorization_url(*args, **kwargs)
+
+
+async def test_a_client_that_passes_on_what_it_gets_has_pkce(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'x.db'}"
+    async with World.on(url, strict=True, provider=TakesAnything()) as world:
+        assert "code_challenge" in await query_of(world.client)
+
+
+class Odd(Provider):
+    """Its profile is no mapping, and takes an argument more."""
+
+    async def get_profile(self, token: str, *, fields: str = "") -> Any:
+        return ("account-1", fields)
+
+    async def get_id_email(self, token: str) -> tuple[str, str | None]:
+        account_id, email = await self.get_profile(token, fields="ann@example.org")
+        return account_id, email
+
+
+class WithoutProfile(Provider):
+    get_profile = None  # type: ignore[assignment]  # as clients of the application may lack it
+
+
+@pytest.mark.parametrize("client", [Odd, WithoutProfile])
+async def test_clients_of_the_application_may_be_odd(tmp_path: Path, client: type[Provider]) -> None:
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", provider=client()) as world:
+        assert (await finish(world.client, "oauth", state=await begin(world.client, "oauth"))).status_code == 204
+
+
 async def test_upstreams_call_gets_upstreams_arguments(tmp_path: Path) -> None:
     async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}") as world:
         assert set(await query_of(world.client)) == {"response_type", "client_id", "redirect_uri", "state"}
@@ -307,8 +340,56 @@ async def test_no_other_target_is_taken(strict: World, target: str, flow: str) -
     assert "location" not in answer.headers
 
 
-async def test_without_a_list_no_redirect_is_taken(either: World) -> None:
-    assert_refused(await either.client.get("/oauth/authorize?redirect=/welcome"), "OAUTH_INVALID_REDIRECT")
+async def test_without_a_list_a_redirect_means_nothing(either: World) -> None:
+    answer = await either.client.get("/oauth/authorize?redirect=https://evil.test")
+
+    assert (answer.status_code, list(answer.json())) == (200, ["authorization_url"])
+
+
+async def test_an_answer_of_the_application_comes_as_it_is(strict: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*args: Any) -> None:
+        raise HTTPException(503, "closed", {"Retry-After": "60"})
+
+    monkeypatch.setattr(UserManager, "on_after_login", refuse)
+
+    answer = await finish(strict.client, "oauth", state=await begin_in_browser(strict))
+
+    assert (answer.status_code, answer.json(), answer.headers["retry-after"]) == (503, {"detail": "closed"}, "60")
+
+
+async def test_cookies_that_only_look_alike_are_left_alone(either: World) -> None:
+    for name in [f"{COOKIE}_{number}" for number in range(9)] + [f"{COOKIE}_token", f"{COOKIE}_{{a}}"]:
+        either.client.cookies.set(name, "of the application", domain="app.test")
+
+    answer = await either.client.get("/oauth/authorize")
+
+    assert answer.status_code == 200
+    assert "Max-Age=0" not in answer.headers["set-cookie"]
+
+
+async def test_a_registrant_is_out_also_where_the_owner_is_not_let_in_yet(tmp_path: Path) -> None:
+    """D6, oauth.prehijack_session: the login is refused, and the sessions end all the same."""
+    url = f"sqlite+aiosqlite:///{tmp_path / 'x.db'}"
+    async with World.on(url, associate_by_email=True, oauth_requires_verification=True) as world:
+        await world.insert_user()
+        async with world.new_client() as registrant:
+            credentials = {"username": "ann@example.org", "password": PASSWORD}
+            assert (await registrant.post("/auth/cookie/login", data=credentials)).status_code == 204
+            answer = await finish(world.client, "oauth", state=await begin(world.client, "oauth"))
+            assert_refused(answer, "LOGIN_USER_NOT_VERIFIED")
+
+            assert (await registrant.get("/users/me")).status_code == 401
+            assert (await registrant.post("/auth/cookie/login", data=credentials)).status_code == 400
+
+
+async def test_a_login_without_a_refresh_token_keeps_the_one_from_before(either: World) -> None:
+    """Google gives one with the first consent only."""
+    await finish(either.client, "oauth", state=await begin(either.client, "oauth"))
+    del either.provider.token["refresh_token"]
+    await finish(either.client, "oauth", state=await begin(either.client, "oauth"))
+
+    async with either.session_maker() as session:
+        assert [account.refresh_token for account in await session.scalars(select(OAuthAccount))] == ["REFRESH"]
 
 
 async def test_a_target_that_is_no_longer_allowed_is_not_gone_to(strict: World, tmp_path: Path) -> None:
@@ -462,6 +543,8 @@ async def test_only_what_can_be_asked_for_is_documented(strict: World, tmp_path:
         ({"email_verified": 1}, False),
         ({"verified_email": True}, True),
         ({"emailAddresses": []}, None),
+        ({"emailAddresses": None}, None),
+        ({"emailAddresses": ["ann@example.org", {}, {"metadata": None}]}, None),
         ({"emailAddresses": [{"metadata": {}}, {"metadata": {"primary": True, "verified": True}}]}, True),
         ({"emailAddresses": [{"metadata": {"primary": True}}]}, False),
     ],
@@ -578,5 +661,7 @@ async def test_the_tokens_of_a_provider_can_be_kept_encrypted(tmp_path: Path) ->
 
             assert "PROVIDER-TOKEN" not in account.access_token
             assert Encrypting.oauth_token_cipher.decrypt(account.access_token) == "PROVIDER-TOKEN"
-            assert (account.refresh_token is None) == (refresh_token is None)
+            # The second login brings none, so that the first one stays.
+            assert account.refresh_token is not None
+            assert Encrypting.oauth_token_cipher.decrypt(account.refresh_token) == "REFRESH"
             assert account.refresh_token != "REFRESH"
