@@ -594,7 +594,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         dialect = self._dialect
         if dialect == "sqlite":
             # A write that changes nothing makes this connection the one that writes, until the transaction ends.
-            table: Any = inspect(account_table).local_table
+            table: Any = cast("Any", inspect(account_table)).local_table
             await self._calls.execute(update(table).where(false()).values(account_id=account_id), Result.close)
         elif dialect == "postgresql":
             key = func.hashtextextended(f"{oauth}:{account_id}", _OAUTH_ACCOUNT_LOCKS)
