@@ -889,10 +889,10 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         if known is None:
             return user, None
         owner: Any = await _or_none(self.get_by_oauth_account, known.oauth_name, known.account_id)
-        if owner is not None and owner.id != user.id:
-            return user, known  # linked to both, as upstream allowed
-        stored = () if owner is None else owner.oauth_accounts  # it may be just gone
-        return owner or user, next((account for account in stored if str(account.id) == account_id), None)
+        is_anothers = owner is not None and owner.id != user.id  # linked to both, as upstream allowed
+        stored = () if owner is None else [known] if is_anothers else owner.oauth_accounts
+        current = user if owner is None or is_anothers else owner
+        return current, next((account for account in stored if str(account.id) == account_id), None)
 
     async def _owner_of(self, account: dict[str, Any]) -> models.UP | None:
         return await _or_none(self.get_by_oauth_account, account["oauth_name"], account["account_id"])
