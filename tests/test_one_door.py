@@ -21,26 +21,15 @@ from fastapi_users.authentication.login import LoginAttempt, LoginInterrupted
 from fastapi_users.authentication.strategy import DatabaseStrategy
 from fastapi_users.jwt import generate_jwt
 from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase
-from tests.toy import ToyMixin, ToyPIN, get_toy_router
-from tests.world import PASSWORD, SECRET, AccessToken, OAuthAccount, OneTimeSecret, User, UserManager, World
+from tests.toy import ToyManager, ToyPIN, get_toy_router
+from tests.world import PASSWORD, SECRET, AccessToken, OAuthAccount, User, World
 
 ROOT = Path(__file__).parents[1]
 EMAIL = "ann@example.org"
 CREDENTIALS = {"username": EMAIL, "password": PASSWORD}
 
 
-class Open(ToyMixin[User, uuid.UUID], UserManager):
-    """Nobody is interrupted who has no PIN, and Ann has none."""
-
-    toy_model = ToyPIN
-    one_time_secret_model = OneTimeSecret
-
-    def __init__(self, user_db: Any, world: World) -> None:
-        super().__init__(user_db, world)
-        self.toy_log = []
-
-
-class Interrupting(Open):
+class Interrupting(ToyManager):
     """Whatever Ann proves, it is not enough."""
 
     async def _seam_before_session(self, attempt: LoginAttempt[User, uuid.UUID]) -> None:
@@ -197,7 +186,7 @@ def mount_toy(world: World) -> World:
 
 
 def mounted_routes() -> set[str]:
-    world = mount_toy(World(create_async_engine("sqlite+aiosqlite://"), manager_class=Open))
+    world = mount_toy(World(create_async_engine("sqlite+aiosqlite://"), manager_class=ToyManager))
     paths = world.app.openapi()["paths"]
     return {f"{method.upper()} {path}" for path, operations in paths.items() for method in operations}
 
@@ -264,7 +253,7 @@ async def test_the_walk_finds_the_ways_in_when_nothing_interrupts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str
 ) -> None:
     """Or the test above would prove nothing."""
-    async with walking(tmp_path, Open, monkeypatch) as (ann, sessions):
+    async with walking(tmp_path, ToyManager, monkeypatch) as (ann, sessions):
         answer = await WALK[route](ann)
 
         assert answer.is_success, answer.text

@@ -23,7 +23,7 @@ from fastapi_users.events import Event
 from fastapi_users.exceptions import BadCredentials, InvalidLoginTicket, TooManyTries
 from fastapi_users.models import ID, UP
 from fastapi_users.router.common import Refusals, SafeRoute
-from tests.world import Base
+from tests.world import Base, OneTimeSecret, User, UserManager, World
 
 PIN_METHOD = "pin"
 
@@ -88,6 +88,17 @@ class ToyMixin(BaseUserManager[UP, ID]):
     async def _seam_event(self, event: Event) -> None:
         await super()._seam_event(event)
         self.toy_log.append(("event", event.name))
+
+
+class ToyManager(ToyMixin[User, uuid.UUID], UserManager):
+    """The manager of the World, with the feature."""
+
+    toy_model = ToyPIN
+    one_time_secret_model = OneTimeSecret
+
+    def __init__(self, user_db: Any, world: World) -> None:
+        super().__init__(user_db, world)
+        self.toy_log = []
 
 
 class SecondToyMixin(BaseUserManager[UP, ID]):

@@ -1,4 +1,3 @@
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,24 +8,15 @@ from httpx import Response
 
 from fastapi_users.authentication.fresh import REAUTHENTICATION_RESPONSES, refuse_stale
 from fastapi_users.testing import frozen_clock
-from tests.toy import ToyMixin, ToyPIN
-from tests.world import PASSWORD, OneTimeSecret, User, UserManager, World
+from tests.toy import ToyManager
+from tests.world import PASSWORD, World
 
 CREDENTIALS = {"username": "ann@example.org", "password": PASSWORD}
 
 
-class Manager(ToyMixin[User, uuid.UUID], UserManager):
-    toy_model = ToyPIN
-    one_time_secret_model = OneTimeSecret
-
-    def __init__(self, user_db: Any, world: World) -> None:
-        super().__init__(user_db, world)
-        self.toy_log = []
-
-
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=Manager) as world:
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=ToyManager) as world:
         fresh_user = world.fastapi_users.current_user(active=True, fresh=600)
         fresh_user_or_none = world.fastapi_users.current_user(optional=True, fresh=600)
         fresh_token = world.fastapi_users.authenticator.current_user_token(fresh=600)

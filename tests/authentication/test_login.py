@@ -31,27 +31,18 @@ from fastapi_users.authentication.strategy import DatabaseStrategy
 from fastapi_users.exceptions import BadCredentials, InvalidLoginTicket, UserNotVerified
 from fastapi_users.testing import frozen_clock
 from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase
-from tests.toy import ToyMixin, ToyPIN, get_toy_router
-from tests.world import PASSWORD, SECRET, AccessToken, OneTimeSecret, User, UserManager, World
+from tests.toy import ToyManager, ToyPIN, get_toy_router
+from tests.world import PASSWORD, SECRET, AccessToken, User, UserManager, World
 
 EMAIL = "ann@example.org"
 CREDENTIALS = {"username": EMAIL, "password": PASSWORD}
 PIN = "1234"
 
 
-class Manager(ToyMixin[User, uuid.UUID], UserManager):
-    toy_model = ToyPIN
-    one_time_secret_model = OneTimeSecret
-
-    def __init__(self, user_db: Any, world: World) -> None:
-        super().__init__(user_db, world)
-        self.toy_log = []
-
-
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     """An application with a second factor, and Ann who has it."""
-    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=Manager) as world:
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=ToyManager) as world:
         for backend in (world.bearer, world.cookie):
             world.app.include_router(get_toy_router(world.fastapi_users, backend), prefix=f"/auth/{backend.name}")
         await enrol(world, await world.insert_user(is_verified=True))
@@ -240,7 +231,7 @@ async def test_a_new_password_through_the_manager_ends_open_tickets(world: World
 
 async def test_a_ticket_keeps_what_its_route_requires(tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path / 'x.db'}"
-    async with World.on(url, manager_class=Manager, requires_verification=True) as world:
+    async with World.on(url, manager_class=ToyManager, requires_verification=True) as world:
         world.app.include_router(get_toy_router(world.fastapi_users, world.bearer), prefix="/auth/jwt")
         await enrol(world, await world.insert_user(is_verified=True))
         ticket = await challenged(world.client)
@@ -343,7 +334,7 @@ async def test_a_login_without_a_request_can_be_interrupted_as_well(world: World
     assert answer.status_code == 202
 
 
-class TwoFactors(Manager):
+class TwoFactors(ToyManager):
     """After the PIN comes another factor, which nobody has."""
 
     async def _seam_before_session(self, attempt: LoginAttempt[User, uuid.UUID]) -> None:
@@ -381,14 +372,14 @@ async def test_a_step_that_checks_nothing_counts_nothing(world: World) -> None:
 
 async def test_a_login_that_upgrades_the_hash_can_be_finished(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The user in the hands of the login may be the one from before."""
-    authenticate = Manager.authenticate
+    authenticate = ToyManager.authenticate
 
-    async def authenticate_with_a_stale_user(self: Manager, credentials: Any) -> User | None:
+    async def authenticate_with_a_stale_user(self: ToyManager, credentials: Any) -> User | None:
         user = await authenticate(self, credentials)
         assert user is not None
         return User(id=user.id, email=user.email, hashed_password="from before", is_active=True, is_verified=True)
 
-    monkeypatch.setattr(Manager, "authenticate", authenticate_with_a_stale_user)
+    monkeypatch.setattr(ToyManager, "authenticate", authenticate_with_a_stale_user)
 
     assert (await finish(world.client, await challenged(world.client))).status_code == 200
 

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from fastapi_users.cipher import TokenCipher
 from fastapi_users.router.oauth import generate_state_token, get_oauth_router, is_email_verified
 from fastapi_users.testing import frozen_clock
 from tests.router.test_oauth import begin, finish, users_of
-from tests.toy import ToyMixin, ToyPIN
-from tests.world import PASSWORD, SECRET, OAuthAccount, OneTimeSecret, Provider, User, UserManager, World
+from tests.toy import ToyManager
+from tests.world import PASSWORD, SECRET, OAuthAccount, Provider, UserManager, World
 
 COOKIE = "fastapiusersoauthcsrf"
 TARGETS = ["/welcome", "https://ui.test/back?tab=1#top"]
@@ -480,14 +479,7 @@ async def test_linking_in_a_browser_ends_at_the_target(strict: World) -> None:
     assert [user["accounts"] for user in await users_of(strict)] == [[("account-1", "ann@example.org")]]
 
 
-class Interrupting(ToyMixin[User, uuid.UUID], UserManager):
-    toy_model = ToyPIN
-    one_time_secret_model = OneTimeSecret
-
-    def __init__(self, user_db: Any, world: World) -> None:
-        super().__init__(user_db, world)
-        self.toy_log = []
-
+class Interrupting(ToyManager):
     async def _seam_before_session(self, attempt: Any) -> None:
         await super()._seam_before_session(attempt)
         raise LoginInterrupted(["pin"])

@@ -1,4 +1,3 @@
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +6,8 @@ import pytest
 from sqlalchemy import func, select
 
 from fastapi_users.testing import frozen_clock
-from tests.toy import ToyMixin, ToyPIN, get_toy_router
-from tests.world import PASSWORD, SECRET, AccessToken, OneTimeSecret, User, UserManager, World
+from tests.toy import ToyManager, ToyPIN, get_toy_router
+from tests.world import PASSWORD, SECRET, AccessToken, User, UserManager, World
 
 CREDENTIALS = {"username": "ann@example.org", "password": PASSWORD}
 
@@ -88,17 +87,8 @@ async def test_the_password_of_another_user_proves_nothing(tmp_path: Path) -> No
         assert answer.json() == {"detail": "REAUTHENTICATE_BAD_CREDENTIALS"}
 
 
-class Manager(ToyMixin[User, uuid.UUID], UserManager):
-    toy_model = ToyPIN
-    one_time_secret_model = OneTimeSecret
-
-    def __init__(self, user_db: Any, world: World) -> None:
-        super().__init__(user_db, world)
-        self.toy_log = []
-
-
 async def test_it_goes_through_the_door_and_an_old_second_factor_proves_nothing_any_more(tmp_path: Path) -> None:
-    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=Manager) as world:
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=ToyManager) as world:
         world.app.include_router(get_toy_router(world.fastapi_users, world.bearer), prefix="/auth/jwt")
         user = await world.insert_user()
         before = await world.log_in()
