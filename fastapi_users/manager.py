@@ -5,7 +5,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from functools import cache, partial
@@ -24,7 +24,18 @@ from fastapi_users.jwt import SecretType, _get_secret_value, decode_jwt, generat
 from fastapi_users.mail import Mailer, accepted_locales
 from fastapi_users.mail.delivery import send_later
 from fastapi_users.one_time import OneTimeSecrets, Purpose, delete_all, end_all
-from fastapi_users.password import PasswordHelper, PasswordHelperProtocol, run_in_hashing_pool
+from fastapi_users.password import (
+    PasswordHelper,
+    PasswordHelperProtocol,
+    check_login,
+    is_fingerprint,
+    normalize_password,
+    pad_failed_login,
+    refuse_unfit_password,
+    run_in_hashing_pool,
+    spellings_to_verify,
+)
+from fastapi_users.password_policy import PasswordPolicy
 from fastapi_users.types import DependencyCallable
 
 if TYPE_CHECKING:
@@ -75,6 +86,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     :cvar mailer: sends the mails of the hooks that the application does not override; ``None`` sends none.
     :cvar mail_templates: ``None`` means those of the library, without links.
     :cvar notify_new_login: tell the user of every login by mail.
+    :cvar password_policy: which passwords the default ``validate_password`` takes; ``None`` takes all.
+    :cvar password_normalization: ``"NFKC"`` puts passwords into that form before anything else.
     :cvar one_time_secret_model: the table of single-use secrets, which features need that interrupt a login or send codes.
     :cvar oauth_token_cipher: keeps the tokens of providers encrypted; its ``decrypt`` reads them.
     :cvar login_ticket_secret: signs the tickets of interrupted logins; ``reset_password_token_secret`` where it is ``None``.
@@ -90,6 +103,9 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
     subscribers: events.Subscribers | None = None
     trusted_proxies: Sequence[str] = ()
+
+    password_policy: PasswordPolicy | None = None
+    password_normalization: Literal["NFKC"] | None = None
 
     mailer: Mailer | None = None
     mail_templates: "MailTemplates | None" = None
@@ -161,17 +177,17 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         request: Request | None = None,
     ) -> models.UP:
         """
-        :raises InvalidPasswordException: ``validate_password`` refuses it.
+        :raises InvalidPasswordException: ``validate_password`` refuses it, or it is empty or too long for anybody.
         :raises UserAlreadyExists: the address is taken.
         """
-        await self.validate_password(user_create.password, user_create)
+        await self._validate(user_create.password, user_create)
         if await self.user_db.get_by_email(user_create.email) is not None:
             raise exceptions.UserAlreadyExists
 
         user_dict = user_create.create_update_dict() if safe else user_create.create_update_dict_superuser()
         password = user_dict.pop("password")
         user_dict = _without_null_flags(user_dict)
-        user_dict["hashed_password"] = await self._hash(password)
+        user_dict["hashed_password"] = await self._hash(self._fit(password))
 
         async def write() -> models.UP:
             user = await self.user_db.create(user_dict)
@@ -535,15 +551,12 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     async def authenticate(self, credentials: OAuth2PasswordRequestForm) -> models.UP | None:
         """The user with this address and password, or ``None``. Flags are not looked at.
 
-        An unknown address costs a hash as well, so that the time does not tell who has an account.
+        An unknown address costs a hash as well, and every failure takes as long as the slowest hash there may be, so
+        that the time does not tell who has an account.
         """
         user = await _or_none(self.get_by_email, credentials.username)
-        if user is None:
-            with suppress(exceptions.InvalidPasswordException):
-                await self._hash(credentials.password)
-            return None
-        is_right, upgraded_hash = await self._verify_and_update(credentials.password, user.hashed_password)
-        if not is_right:
+        is_right, upgraded_hash = await self._check_login(user, credentials.password)
+        if user is None or not is_right:
             return None
         if upgraded_hash is not None:
             await self.user_db.update(user, {"hashed_password": upgraded_hash})
@@ -558,12 +571,16 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         return found is not None and found.id == user.id
 
     async def validate_password(self, password: str, user: Any) -> None:
-        """Called before a password is stored, with the schema of a new user or the stored user. Accepts everything.
+        """Called before a password is stored, with the schema of a new user or the stored user. Asks the
+        ``password_policy``; without one it accepts everything. What nobody can want (nothing, more than 4096 bytes,
+        NUL, half a surrogate pair) is refused before.
 
         ``user`` is ``Any`` so that an override may name its own schema: ``user: UserCreate | User``.
 
         :raises InvalidPasswordException: for you to raise; its reason reaches the client.
         """
+        if isinstance(self.password_policy, PasswordPolicy):  # an application may have an attribute of this name
+            await self.password_policy.check(password, user=user)
 
     async def on_after_register(self, user: models.UP, request: Request | None = None) -> None:
         """After ``create``, and after an OAuth login that made a new user."""
@@ -767,8 +784,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                 validated["email"] = value
             elif field == "password":
                 if value is not None:
-                    await self.validate_password(value, user)
-                    validated["hashed_password"] = await self._hash(value)
+                    await self._validate(value, user)
+                    validated["hashed_password"] = await self._hash(self._fit(value))
             else:
                 validated[field] = value
         if validated.get("email", user.email) == user.email:
@@ -941,6 +958,33 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                     account = {**account, "refresh_token": existing.refresh_token}
                 user = await self.user_db.update_oauth_account(user, existing, account)
         return cast("models.UP", user)
+
+    async def _validate(self, password: Any, user: Any) -> None:
+        """:raises InvalidPasswordException:"""
+        # A schema of the application may wrap it.
+        await self.validate_password(self._fit(password) if isinstance(password, str) else password, user)
+
+    def _fit(self, password: str) -> str:
+        """In normal form, if there is one.
+
+        :raises InvalidPasswordException: see ``refuse_unfit_password``.
+        """
+        refuse_unfit_password(password)
+        normalized = normalize_password(password, self.password_normalization)
+        refuse_unfit_password(normalized)  # there are characters that become eighteen
+        return normalized
+
+    async def _check_login(self, user: models.UP | None, password: str) -> tuple[bool, str | None]:
+        """Whether it is this user's password, and the hash to store instead. Nobody's costs as much as a wrong one."""
+        spellings = spellings_to_verify(password, self.password_normalization)
+        if not spellings:
+            return False, None
+        stored_hash = None if user is None or is_fingerprint(user.hashed_password) else user.hashed_password
+        check = await run_in_hashing_pool(check_login, self.password_helper, spellings, stored_hash)
+        # A right password of somebody inactive, who will be refused, has to take as long as the other failures.
+        if not check.is_right or not getattr(user, "is_active", True):
+            await pad_failed_login(self.password_helper, check.seconds, tries=len(spellings))
+        return check.is_right, check.upgraded_hash
 
     async def _hash(self, password: str) -> str:
         """:raises InvalidPasswordException: the hasher does not take it, because it is too long for example."""
