@@ -63,6 +63,8 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
         user_schema: type[schemas.U],
         user_update_schema: type[schemas.UU],
         requires_verification: bool = False,
+        *,
+        requires_current_password: bool = False,
     ) -> APIRouter:
         return get_users_router(
             self.get_user_manager,
@@ -70,6 +72,7 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
             user_update_schema,
             self.authenticator,
             requires_verification,
+            requires_current_password=requires_current_password,
         )
 
     def get_oauth_router(

@@ -47,6 +47,7 @@ mail_logger = logging.getLogger("fastapi_users.mail")
 RESET_PASSWORD_TOKEN_AUDIENCE = "fastapi-users:reset"
 VERIFY_USER_TOKEN_AUDIENCE = "fastapi-users:verify"
 
+_MASK = "**********"
 _FLAGS = ("is_active", "is_superuser", "is_verified")
 _NOT_FROM_A_PROFILE = frozenset({*_FLAGS, "id", "email", "hashed_password", "oauth_accounts"})
 
@@ -89,6 +90,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     :cvar password_policy: which passwords the default ``validate_password`` takes; ``None`` takes all.
     :cvar password_normalization: ``"NFKC"`` puts passwords into that form before anything else.
     :cvar one_time_secret_model: the table of single-use secrets, which features need that interrupt a login or send codes.
+    :cvar mask_passwords_in_hooks: ``on_after_update`` gets asterisks in place of a new password, which by default it gets
+        in clear text.
     :cvar oauth_token_cipher: keeps the tokens of providers encrypted; its ``decrypt`` reads them.
     :cvar login_ticket_secret: signs the tickets of interrupted logins; ``reset_password_token_secret`` where it is ``None``.
     """
@@ -116,6 +119,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     login_ticket_lifetime_seconds: int = 300
 
     oauth_token_cipher: TokenCipher | None = None
+
+    mask_passwords_in_hooks: bool = False
 
     user_db: BaseUserDatabase[models.UP, models.ID]
     password_helper: PasswordHelperProtocol
@@ -186,7 +191,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
         user_dict = user_create.create_update_dict() if safe else user_create.create_update_dict_superuser()
         password = user_dict.pop("password")
-        user_dict = _without_null_flags(user_dict)
+        user_dict = self._without_unknown_extras(user_create, _without_null_flags(user_dict))
         user_dict["hashed_password"] = await self._hash(self._fit(password))
 
         async def write() -> models.UP:
@@ -504,6 +509,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         :raises InvalidPasswordException: ``validate_password`` refuses it.
         """
         update_dict = user_update.create_update_dict() if safe else user_update.create_update_dict_superuser()
+        update_dict = self._without_unknown_extras(user_update, update_dict)
         old_email = user.email
         has_new_email = update_dict.get("email") not in (None, old_email)
         has_new_password = update_dict.get("password") is not None
@@ -532,7 +538,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                 )
             if others:
                 await self._seam_event(events.Updated(user_id=user.id, request=facts, fields=others, flags=flags))
-        await self.on_after_update(updated_user, update_dict, request)
+        shown = {**update_dict, "password": _MASK} if self.mask_passwords_in_hooks and has_new_password else update_dict
+        await self.on_after_update(updated_user, shown, request)
         if has_new_password:
             await self.on_after_password_changed(updated_user, request)
         if has_new_email:
@@ -591,8 +598,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         update_dict: dict[str, Any],
         request: Request | None = None,
     ) -> None:
-        """After ``update``, with what was submitted (a new password in clear text: never log it), and, with an empty
-        dictionary, after an OAuth account was associated."""
+        """After ``update``, with what was submitted (a new password in clear text, unless ``mask_passwords_in_hooks``:
+        never log it), and, with an empty dictionary, after an OAuth account was associated."""
 
     async def on_after_request_verify(self, user: models.UP, token: str, request: Request | None = None) -> None:
         """Mails the token, if there is a ``mailer``; without one it is yours to mail."""
@@ -985,6 +992,14 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         if not check.is_right or not getattr(user, "is_active", True):
             await pad_failed_login(self.password_helper, check.seconds, tries=len(spellings))
         return check.is_right, check.upgraded_hash
+
+    def _without_unknown_extras(self, schema: Any, fields: dict[str, Any]) -> dict[str, Any]:
+        """What a client sends beyond what its schema declares is written where there is a place for it, or not at all."""
+        extra = getattr(schema, "model_extra", None)
+        if not extra or not isinstance(self.user_db, BaseUserDatabase):
+            return fields
+        has_field = self.user_db.has_field
+        return {name: value for name, value in fields.items() if name not in extra or has_field(name)}
 
     async def _hash(self, password: str) -> str:
         """:raises InvalidPasswordException: the hasher does not take it, because it is too long for example."""

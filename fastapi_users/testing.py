@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from inspect import signature
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any, ClassVar, Generic
 
@@ -140,6 +141,9 @@ class InMemoryUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     async def delete(self, user: UP) -> None:
         del self.users[user.id]
         _on_rollback(self.users.setdefault, user.id, user)
+
+    def has_field(self, name: str) -> bool:
+        return name in signature(self.user_model).parameters
 
     async def add_oauth_account(self, user: Any, create_dict: dict[str, Any]) -> Any:
         if self.oauth_account_model is None:

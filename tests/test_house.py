@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from enum import Enum
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -113,7 +114,11 @@ def test_an_error_code_is_its_name_and_occurs_once() -> None:
 
 
 def test_every_refusal_in_the_openapi_document_comes_from_a_table() -> None:
-    world = World(create_async_engine("sqlite+aiosqlite://"), allowed_redirects=["/"])  # so that all can be refused
+    options: dict[str, Any] = {
+        "allowed_redirects": ["/"],
+        "requires_current_password": True,
+    }  # so that all can be refused
+    world = World(create_async_engine("sqlite+aiosqlite://"), **options)
     operations = [operation for path in world.app.openapi()["paths"].values() for operation in path.values()]
     refusals = [operation["responses"]["400"] for operation in operations if "400" in operation["responses"]]
     # A refusal of ours has codes as examples; a table is the only place that makes them.

@@ -13,7 +13,7 @@ import pytest
 from fastapi.security import OAuth2PasswordRequestForm
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
+from pydantic import ConfigDict, SecretStr
 
 from fastapi_users import BaseUserManager, IntegerIDMixin, InvalidID, InvalidPasswordException, UUIDIDMixin, schemas
 from fastapi_users.exceptions import (
@@ -265,6 +265,55 @@ async def test_the_update_hook_gets_what_was_submitted(harness: Harness) -> None
     assert updated is user
     assert (user.email, user.is_verified, user.is_superuser) == ("new@example.org", False, False)
     assert harness.called == [("on_after_update", (user, {"password": "hunter3", "email": "new@example.org"}, None))]
+
+
+async def test_the_hook_of_an_update_need_not_see_the_new_password(harness: Harness) -> None:
+    """Requirement 83, weakness 20 (assign.hook_gets_plain_password): CONTRACT 8.7 decides the default."""
+    user = await harness.user()
+    harness.manager.mask_passwords_in_hooks = True
+    for password, shown in (("hunter3", "**********"), (None, None)):
+        harness.hooks.reset_mock()
+        await harness.manager.update(schemas.BaseUserUpdate(password=password, is_verified=True), user)
+
+        update_dict = {"password": shown, "is_verified": True}
+        assert harness.called == [("on_after_update", (user, update_dict, None))]
+        assert "hunter3" not in str(harness.hooks.mock_calls)
+    assert await harness.manager.check_password(user, "hunter3")
+
+
+class OpenCreate(schemas.BaseUserCreate):
+    model_config = ConfigDict(extra="allow")
+
+
+class OpenUpdate(schemas.BaseUserUpdate):
+    model_config = ConfigDict(extra="allow")
+
+
+async def test_what_is_undeclared_and_has_no_place_is_left_out(harness: Harness) -> None:
+    """D17: on SQLAlchemy a 500."""
+    extra: dict[str, Any] = {"oauth_accounts": [1], "no_such_field": 1, "hashed_password": "x", "__class__": "x"}
+    created = await harness.manager.create(OpenCreate(email="ann@example.org", password="hunter2", **extra))
+    harness.hooks.reset_mock()
+    updated = await harness.manager.update(OpenUpdate(**extra), created)
+
+    assert harness.called == [("on_after_update", (created, {}, None))]
+    assert not hasattr(updated, "no_such_field")
+    assert updated.oauth_accounts == []
+    assert await harness.manager.check_password(updated, "hunter2")
+
+
+async def test_an_adapter_of_no_known_kind_is_not_asked_for_its_fields(harness: Harness) -> None:
+    class Duck:
+        async def create(self, create_dict: dict[str, Any]) -> Any:
+            return SimpleNamespace(id=1, **create_dict)
+
+        async def get_by_email(self, email: str) -> None:
+            return None
+
+    harness.manager.user_db = Duck()  # type: ignore[assignment]  # what an application may do
+    created: Any = await harness.manager.create(OpenCreate(email="a@example.org", password="p", own=1))  # type: ignore[call-arg]  # allowed
+
+    assert created.own == 1
 
 
 async def test_the_same_address_again_changes_nothing(harness: Harness) -> None:

@@ -23,6 +23,7 @@ class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
     """What the library does not decide for you: which passwords are good, and when an address has to be confirmed."""
 
     notify_new_login = True
+    mask_passwords_in_hooks = True
 
     def __init__(
         self,

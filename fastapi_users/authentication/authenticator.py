@@ -19,6 +19,7 @@ from fastapi_users.authentication.backend import AuthenticationBackend
 from fastapi_users.authentication.fresh import ReauthenticationRequired, refuse_stale
 from fastapi_users.authentication.strategy import Strategy
 from fastapi_users.authentication.transport.base import read_token
+from fastapi_users.authentication.transport.cross_site import CROSS_SITE_TOKEN, CrossSiteRequest
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.types import DependencyCallable
 
@@ -288,9 +289,12 @@ class Authenticator(Generic[models.UP, models.ID]):
         user: models.UP | None = None
         token: str | None = None
         session: tuple[Strategy[models.UP, models.ID], str] | None = None
+        is_cross_site = False
         for backend in self.backends:
             if backend in enabled_backends:
                 token = kwargs.get(name_to_variable_name(backend.name))
+                is_cross_site |= token is CROSS_SITE_TOKEN
+                token = None if token is CROSS_SITE_TOKEN else token
                 if token is not None:
                     strategy: Strategy[models.UP, models.ID] = kwargs[name_to_strategy_variable_name(backend.name)]
                     user = await strategy.read_token(token, user_manager)
@@ -301,7 +305,7 @@ class Authenticator(Generic[models.UP, models.ID]):
         refusal = _refusal(user, active=active, verified=verified, superuser=superuser)
         if refusal is not None:
             if not optional:
-                raise HTTPException(status_code=refusal)
+                raise CrossSiteRequest if is_cross_site and user is None else HTTPException(status_code=refusal)
             return None, token
         if fresh is not None and user is not None and session is not None:
             try:

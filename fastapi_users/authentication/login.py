@@ -21,6 +21,7 @@ from fastapi_users.authentication.backend import AuthenticationBackend
 from fastapi_users.authentication.strategy import Authentication, Strategy, StrategyDestroyNotSupportedError
 from fastapi_users.authentication.strategy.base import current_authentication
 from fastapi_users.authentication.transport.base import read_token
+from fastapi_users.authentication.transport.cross_site import refuse_cross_site
 from fastapi_users.jwt import decode_jwt, generate_jwt
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.one_time import OneTimeSecrets, Purpose
@@ -183,7 +184,10 @@ async def complete_login(
         event and hook are others than those of a login.
     :raises BadCredentials: the user is inactive.
     :raises UserNotVerified: and ``requires_verification`` is set.
+    :raises CrossSiteRequest: a page of another site had the request sent, and the transport is protected.
     """
+    if request is not None:
+        refuse_cross_site(backend.transport, request)
     refuse_unfit(user, requires_verification=requires_verification)
     attempt = LoginAttempt(
         user=user,

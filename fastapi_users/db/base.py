@@ -49,6 +49,10 @@ class BaseUserDatabase(Generic[UP, ID]):
             "unlinked: implement it, or use an adapter of fastapi_users.db."
         )
 
+    def has_field(self, name: str) -> bool:
+        """Whether users have a place for it. Asked for what comes undeclared, with a schema that has ``extra="allow"``."""
+        return True
+
     async def reserve_email(self, email: str, owner_id: ID | None) -> bool:
         """Whether the address is still free, asked in the transaction in which it is about to be written.
 

@@ -214,6 +214,10 @@ class BeanieUserDatabase(BaseUserDatabase[UP_BEANIE, Any], Generic[UP_BEANIE]):
     async def reserve_oauth_account(self, oauth: str, account_id: str) -> bool:
         return True  # see add_oauth_account
 
+    def has_field(self, name: str) -> bool:
+        model = _documents(self.user_model)
+        return name in model.model_fields or model.model_config.get("extra") == "allow"
+
     async def reserve_email(self, email: str, owner_id: Any) -> bool:
         """The index compares more loosely than we do: for it, ``straße@`` is taken when ``strasse@`` is."""
         return all(user.id == owner_id for user in await self._find_alike(email))

@@ -617,6 +617,10 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
             # A plain SELECT shows what was there at the first one of the transaction.
             transaction.reads_with_locks = True
 
+    def has_field(self, name: str) -> bool:
+        mapper: Any = inspect(self.user_table)
+        return name in mapper.column_attrs or name in mapper.synonyms
+
     async def reserve_email(self, email: str, owner_id: ID | None) -> bool:
         dialect = self._dialect
         if dialect == "sqlite" and not (self._has_unique_lower_email and email.isascii()):

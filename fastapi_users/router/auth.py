@@ -14,7 +14,7 @@ from fastapi_users.events import LoggedOut
 from fastapi_users.exceptions import BadCredentials, UserNotVerified
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute
+from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, csrf_guard, csrf_responses
 
 LOGIN = Refusals(
     {
@@ -34,15 +34,17 @@ def get_auth_router(
 
     :param requires_verification: refuse users whose address is not verified.
     """
-    router = APIRouter(route_class=SafeRoute)
+    router = APIRouter(route_class=SafeRoute, dependencies=csrf_guard(backend))
     get_current_user_token = authenticator.current_user_token(active=True, verified=requires_verification)
 
     login_responses: OpenAPIResponseType = {
         **LOGIN.responses,
+        **csrf_responses([backend]),
         **backend.transport.get_openapi_login_responses_success(),
     }
     logout_responses: OpenAPIResponseType = {
         status.HTTP_401_UNAUTHORIZED: {"description": "Missing token or inactive user."},
+        **csrf_responses([backend]),
         **backend.transport.get_openapi_logout_responses_success(),
     }
 

@@ -1,16 +1,19 @@
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from enum import Enum
 from types import MappingProxyType, TracebackType
 from typing import Any, TypeVar, cast
 
 from email_validator import EmailNotValidError, validate_email
-from fastapi import HTTPException, Request, Response, status
+from fastapi import Depends, HTTPException, Request, Response, status
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from starlette.types import Receive, Scope, Send
+from starlette.datastructures import MutableHeaders
+from starlette.types import Message, Receive, Scope, Send
 
+from fastapi_users.authentication import AuthenticationBackend
+from fastapi_users.authentication.transport.cross_site import CROSS_SITE_RESPONSES, is_protected, refuse_cross_site
 from fastapi_users.exceptions import InvalidPasswordException
 from fastapi_users.mail.delivery import collect
 from fastapi_users.openapi import OpenAPIResponseType
@@ -49,6 +52,8 @@ class ErrorCode(str, Enum):
     VERIFY_USER_ALREADY_VERIFIED = "VERIFY_USER_ALREADY_VERIFIED"
     UPDATE_USER_EMAIL_ALREADY_EXISTS = "UPDATE_USER_EMAIL_ALREADY_EXISTS"
     REAUTHENTICATE_BAD_CREDENTIALS = "REAUTHENTICATE_BAD_CREDENTIALS"
+    UPDATE_USER_BAD_CURRENT_PASSWORD = "UPDATE_USER_BAD_CURRENT_PASSWORD"
+    UPDATE_USER_CURRENT_PASSWORD_REQUIRED = "UPDATE_USER_CURRENT_PASSWORD_REQUIRED"
     UPDATE_USER_INVALID_PASSWORD = "UPDATE_USER_INVALID_PASSWORD"
     ACCESS_TOKEN_ALREADY_EXPIRED = "ACCESS_TOKEN_ALREADY_EXPIRED"
     ACCESS_TOKEN_DECODE_ERROR = "ACCESS_TOKEN_DECODE_ERROR"
@@ -122,16 +127,38 @@ def takes(**annotations: type[BaseModel]) -> Callable[[F], F]:
     return annotate
 
 
+def csrf_guard(backend: AuthenticationBackend[Any, Any]) -> list[Any]:
+    """``dependencies=`` of a router that makes or ends sessions of this backend: before a secret is looked at."""
+
+    async def refuse(request: Request) -> None:
+        refuse_cross_site(backend.transport, request)
+
+    return [Depends(refuse)] if is_protected(backend.transport) else []
+
+
+def csrf_responses(backends: Iterable[AuthenticationBackend[Any, Any]]) -> OpenAPIResponseType:
+    """What they may refuse, of a route with an unsafe method."""
+    return CROSS_SITE_RESPONSES if any(is_protected(backend.transport) for backend in backends) else {}
+
+
 class SafeRoute(APIRoute):
     """A route whose 422 answers repeat no password and can always be written as JSON.
+
+    No answer is kept by a cache, refusals and redirects included: they are about one user, or hold a token (RFC 6749,
+    section 5.1). A ``Cache-Control`` of the application's stays.
 
     What the manager leaves for later, such as mails, is done when the answer has been sent.
     """
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_uncached(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
+            await send(message)
+
         after_response = collect(scope)
         try:
-            await super().handle(scope, receive, send)
+            await super().handle(scope, receive, send_uncached)
         finally:  # also when a hook failed: what has happened before it has happened all the same
             await after_response()
 

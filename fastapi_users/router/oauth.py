@@ -30,6 +30,7 @@ from fastapi_users.authentication.login import (
     login_openapi_extra,
     refuse_unfit,
 )
+from fastapi_users.authentication.transport.cookie import refuse_broken_prefix
 from fastapi_users.exceptions import (
     BadCredentials,
     FastAPIUsersException,
@@ -166,6 +167,9 @@ class CSRFCookie:
     httponly: bool
     samesite: Literal["lax", "strict", "none"]
     strict: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        refuse_broken_prefix(self.name, secure=self.secure, path=self.path, domain=self.domain)
 
     def set(self, request: Request, response: Response, token: str) -> None:
         if not self.strict:

@@ -8,7 +8,7 @@ from fastapi_users.authentication.fresh import REAUTHENTICATION_RESPONSES
 from fastapi_users.exceptions import LastLoginMethod, OAuthAccountNotExists
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute
+from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, csrf_responses
 from fastapi_users.schemas import LinkedOAuthAccount
 
 UNLINK = Refusals(
@@ -56,7 +56,7 @@ def get_oauth_accounts_router(
         name="oauth-accounts:unlink",
         status_code=status.HTTP_204_NO_CONTENT,
         response_class=Response,
-        responses={**UNLINK.responses, **refusals, **_UNKNOWN},
+        responses={**UNLINK.responses, **refusals, **csrf_responses(authenticator.backends), **_UNKNOWN},
     )
     async def unlink(
         request: Request,

@@ -31,6 +31,7 @@ async def test_what_an_adapter_need_not_have_has_a_fallback_or_a_clear_error() -
     async with adapter.transaction():
         assert await adapter.reserve_email("ann@example.org", None)
         assert not await adapter.reserve_oauth_account("provider", "1")
+    assert adapter.has_field("whatever")
     with pytest.raises(NotImplementedError, match="BaseUserDatabase has no store"):
         adapter.store(User)
 

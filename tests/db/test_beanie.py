@@ -275,6 +275,14 @@ async def test_a_field_that_does_not_exist_is_refused(user_db: Users) -> None:
     assert "password" not in await in_database(user)
 
 
+async def test_a_document_tells_its_fields() -> None:
+    class OpenUser(User, extra="allow"):
+        pass
+
+    assert [BeanieUserDatabase(User).has_field(name) for name in ("nickname", "role")] == [True, False]
+    assert BeanieUserDatabase(OpenUser).has_field("role")
+
+
 async def test_the_events_of_a_document_happen_and_are_written(database: Any) -> None:
     users = BeanieUserDatabase(WatchedUser, OAuthAccount)
     user = await users.create(ANN)

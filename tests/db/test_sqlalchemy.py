@@ -34,6 +34,7 @@ from sqlalchemy.orm import (
     relationship,
     scoped_session,
     sessionmaker,
+    synonym,
 )
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -557,3 +558,18 @@ async def test_nobody_has_no_address_or_one_that_no_column_holds(users: Users) -
 
     for email in (nothing, "", "\u00e9" * 60_000):
         assert await users.get_by_email(email) is None
+
+
+async def test_a_table_tells_its_columns(session: AsyncSession) -> None:
+    class OwnBase(DeclarativeBase):
+        pass
+
+    class OwnUser(SQLAlchemyBaseUserTableUUID, OwnBase):
+        nickname: Mapped[str | None]
+        alias = synonym("nickname")
+
+    users = SQLAlchemyUserDatabase[OwnUser, uuid.UUID](session, OwnUser)
+    names = ["email", "nickname", "alias", "role", "metadata", "registry", "oauth_accounts", "__table__"]
+
+    assert [users.has_field(name) for name in names] == [True, True, True, *[False] * 5]
+    assert not SQLAlchemyUserDatabase(session, User, OAuthAccount).has_field("oauth_accounts")

@@ -122,7 +122,10 @@ async def test_an_account_from_registration_to_a_new_password(
     authorization = await log_in(demo)
     assert (await demo.get("/users/me", headers=authorization)).json()["email"] == EMAIL
 
-    answer = await demo.patch("/users/me", json={"email": "lovelace@example.com"}, headers=authorization)
+    change = {"email": "lovelace@example.com"}
+    answer = await demo.patch("/users/me", json=change, headers=authorization)
+    assert (answer.status_code, answer.json()) == (400, {"detail": "UPDATE_USER_CURRENT_PASSWORD_REQUIRED"})
+    answer = await demo.patch("/users/me", json={**change, "current_password": PASSWORD}, headers=authorization)
     assert (answer.status_code, answer.json()["is_verified"]) == (200, False)
     answer = await demo.post("/auth/verify", json={"token": await newest_token(demo)})
     assert (answer.status_code, answer.json()["is_verified"]) == (200, True)
@@ -143,7 +146,8 @@ async def test_an_account_from_registration_to_a_new_password(
 async def test_every_mail_of_an_account_is_shown_as_its_reader_sees_it(demo: httpx.AsyncClient) -> None:
     await register(demo)
     authorization = await log_in(demo)
-    await demo.patch("/users/me", json={"email": "lovelace@example.com"}, headers=authorization)
+    change = {"email": "lovelace@example.com", "current_password": PASSWORD}
+    await demo.patch("/users/me", json=change, headers=authorization)
     await demo.post("/auth/forgot-password", json={"email": "lovelace@example.com"})
     body = {"token": await newest_token(demo), "password": "another-horse-battery"}
     await demo.post("/auth/reset-password", json=body)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from fastapi_users.mail import MemoryMailer, Message
 from fastapi_users.mail.delivery import send_later
 from fastapi_users.router import ErrorCode
 from fastapi_users.router.common import Refusals, SafeRoute, presentable, presentable_email, presentable_error
+from tests.world import PASSWORD, User, UserManager, World
 
 TABLE = Refusals(
     {
@@ -188,3 +190,63 @@ def test_what_is_no_address_is_none(email: Any) -> None:
 @given(st.text() | st.none() | st.binary() | st.integers())
 def test_whatever_a_provider_says_is_an_address_or_none(email: Any) -> None:
     assert presentable_email(email) in (email, None)
+
+
+CREDENTIALS = {"username": "ann@example.org", "password": PASSWORD}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status_code"),
+    [
+        ("POST", "/auth/jwt/login", {"data": CREDENTIALS}, 200),
+        ("POST", "/auth/cookie/login", {"data": CREDENTIALS}, 204),
+        ("POST", "/auth/jwt/login", {"data": {**CREDENTIALS, "password": "wrong"}}, 400),
+        ("POST", "/auth/jwt/login", {"data": {}}, 422),
+        ("POST", "/auth/jwt/reauthenticate", {"json": {"password": PASSWORD}}, 200),
+        ("POST", "/auth/register", {"json": {"email": "new@example.org", "password": PASSWORD}}, 201),
+        ("POST", "/auth/request-verify-token", {"json": {"email": "ann@example.org"}}, 202),
+        ("GET", "/users/me", {}, 200),
+        ("PATCH", "/users/me", {"json": {}}, 200),
+        ("GET", "/users/nobody", {}, 403),
+        ("GET", "/account/oauth-accounts", {}, 200),
+        ("GET", "/oauth/authorize", {}, 200),
+        ("GET", "/oauth/authorize?redirect=/", {}, 303),
+        ("GET", "/oauth/callback", {}, 400),
+    ],
+)
+async def test_no_answer_with_tokens_or_personal_data_is_kept_by_a_cache(
+    tmp_path: Path, method: str, path: str, body: dict[str, Any], status_code: int
+) -> None:
+    """Requirement 81, E10 (RFC 6749, section 5.1; cookies.no_store_on_login, no_store_on_me)."""
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", allowed_redirects=["/"]) as world:
+        await world.insert_user()
+        headers = await world.log_in()
+
+        answer = await world.client.request(method, path, headers=headers, **body)
+
+        assert (answer.status_code, answer.headers.get_list("cache-control")) == (status_code, ["no-store"])
+
+
+async def test_a_refusal_that_is_redirected_is_not_kept_by_a_cache_either(tmp_path: Path) -> None:
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", allowed_redirects=["/"]) as world:
+        start = await world.client.get("/oauth/authorize?redirect=/")
+        state = start.headers["location"].partition("state=")[2].partition("&")[0]
+
+        answer = await world.client.get(f"/oauth/callback?state={state}&error=access_denied")
+
+        assert (answer.status_code, answer.headers["location"]) == (303, "/?error=access_denied")
+        assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_what_the_application_says_of_caches_stays(tmp_path: Path) -> None:
+    class Caching(UserManager):
+        async def on_after_login(self, user: User, request: Any = None, response: Response | None = None) -> None:
+            assert response is not None
+            response.headers["Cache-Control"] = "private, max-age=5"
+
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=Caching) as world:
+        await world.insert_user()
+
+        answer = await world.client.post("/auth/jwt/login", data=CREDENTIALS)
+
+        assert answer.headers.get_list("cache-control") == ["private, max-age=5"]

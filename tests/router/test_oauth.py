@@ -10,6 +10,7 @@ from httpx import Response as Answer
 from httpx_oauth.exceptions import GetIdEmailError
 from httpx_oauth.oauth2 import GetAccessTokenError
 from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastapi_users.jwt import generate_jwt
 from fastapi_users.router.oauth import CSRF_TOKEN_COOKIE_NAME, generate_csrf_token, generate_state_token
@@ -269,3 +270,29 @@ async def test_a_redirect_url_of_the_application_is_used_for_both_steps(tmp_path
 def test_csrf_tokens_are_random_and_long() -> None:
     assert len(generate_csrf_token()) == 43
     assert generate_csrf_token() != generate_csrf_token()
+
+
+async def test_the_cookies_of_a_flow_keep_the_promise_of_their_name(tmp_path: Path) -> None:
+    """Requirement 68 (oauth.csrf_cookie_prefix; RFC 6265bis, section 4.1.3)."""
+    name = "__Host-oauth"
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", csrf_token_cookie_name=name) as world:
+        answer = await world.client.get("/oauth/authorize")
+
+    cookies = answer.headers.get_list("set-cookie")
+    assert len(cookies) == 2
+    for cookie in cookies:
+        assert cookie.startswith(name)
+        assert cookie.endswith("; HttpOnly; Max-Age=3600; Path=/; SameSite=lax; Secure")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"csrf_token_cookie_secure": False},
+        {"csrf_token_cookie_path": "/oauth"},
+        {"csrf_token_cookie_domain": "app.test"},
+    ],
+)
+def test_a_name_that_promises_what_the_cookie_of_a_flow_is_not_is_refused_at_the_start(flags: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="'__Host-oauth' only"):
+        World(create_async_engine("sqlite+aiosqlite://"), csrf_token_cookie_name="__Host-oauth", **flags)
