@@ -72,6 +72,15 @@ class OverridesEverything(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
     async def on_after_email_changed(self, user: User, old_email: str, request: Request | None = None) -> None:
         self.note("on_after_email_changed")
 
+    async def on_after_duplicate_registration(self, user: User, request: Request | None = None) -> None:
+        self.note("on_after_duplicate_registration")
+
+    async def on_after_failed_login(self, email: str, user: User | None, request: Request | None = None) -> None:
+        self.note("on_after_failed_login")
+
+    async def on_background_error(self, error: Exception, request: Request | None = None) -> None:
+        self.note("on_background_error")
+
     async def on_after_login(
         self, user: User, request: Request | None = None, response: Response | None = None
     ) -> None:
@@ -142,7 +151,7 @@ async def test_an_application_that_overrides_every_hook_switches_no_feature_off(
         "logged_in",
         "deleted",
     ]
-    assert ("credentials failed", "pwd", None) in log
+    assert ("credentials failed", "pwd", EMAIL) in log
     assert ("credentials changed", "email", "password") in log
     assert ("before delete", "new@example.org") in log
     assert {hook for (hook,) in world.hooks} == {
@@ -150,6 +159,7 @@ async def test_an_application_that_overrides_every_hook_switches_no_feature_off(
         "on_after_register",
         "on_after_request_verify",
         "on_after_forgot_password",
+        "on_after_failed_login",
         "on_after_login",
         "on_after_reauthenticate",
         "on_after_update",
