@@ -39,8 +39,10 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
         self.get_user_manager = get_user_manager
         self.current_user = self.authenticator.current_user
 
-    def get_register_router(self, user_schema: type[schemas.U], user_create_schema: type[schemas.UC]) -> APIRouter:
-        return get_register_router(self.get_user_manager, user_schema, user_create_schema)
+    def get_register_router(
+        self, user_schema: type[schemas.U], user_create_schema: type[schemas.UC], *, neutral: bool = False
+    ) -> APIRouter:
+        return get_register_router(self.get_user_manager, user_schema, user_create_schema, neutral=neutral)
 
     def get_verify_router(self, user_schema: type[schemas.U]) -> APIRouter:
         return get_verify_router(self.get_user_manager, user_schema)

@@ -74,7 +74,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
     Common parameters: ``safe`` ignores the privileged fields (``id``, ``is_active``, ``is_superuser``, ``is_verified``,
     ``oauth_accounts``) of a schema; ``request`` is handed to the hooks, ``None`` where no request started the operation.
-    Hooks are awaited before the answer is sent, and what they raise propagates.
+    Hooks are awaited before the answer is sent, and what they raise propagates, but for the work of routes whose answer
+    must not tell who has an account: see ``on_background_error``.
 
     The methods named ``_seam_…`` are the places where features hook in, apart from the hooks of applications. The list
     is closed. An override awaits ``super()``, and may come in any order with the others.
@@ -622,6 +623,27 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         """After ``update``. Tells the old address by mail, since the new one may be a thief's (OWASP ASVS 5.0, 6.3.7)."""
         await self._mail("email_changed", user, request, to=old_email, new_email=user.email)
 
+    async def on_after_duplicate_registration(self, user: models.UP, request: Request | None = None) -> None:
+        """Somebody registered with the address of this user, at a router with ``neutral=True``, which tells only the
+        reader of its mails."""
+        await self._mail("already_registered", user, request)
+
+    async def on_after_failed_login(self, email: str, user: models.UP | None, request: Request | None = None) -> None:
+        """A password was wrong, or the right one of an inactive user: at the login or in the midst of a session.
+
+        After the answer, so that it tells nothing. ``user`` is the one with this address, if there is one.
+
+        :param email: what was claimed to be the address, up to 320 characters. Some type their password there: never
+            log it unless there is such a ``user``.
+        """
+
+    async def on_background_error(self, error: Exception, request: Request | None = None) -> None:
+        """For your error tracker: what failed after the answer, of which the client heard nothing, or a mail.
+
+        It is logged already, without the text, which may quote addresses, tokens and what else was in a statement. The
+        database may be out of reach here. What this raises is logged as well.
+        """
+
     async def on_after_login(
         self,
         user: models.UP,
@@ -724,7 +746,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         except Exception:
             mail_logger.exception("The mail %r could not be written.", name)
         else:
-            await send_later(self.mailer, message, request=request)
+            on_error = partial(self._tell_of_background_error, request=request)
+            await send_later(self.mailer, message, request=request, on_error=on_error)
 
     async def _after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
         if isinstance(self.user_db, BaseUserDatabase):
@@ -735,6 +758,12 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     async def _recover(self, error: Exception) -> None:
         if isinstance(self.user_db, BaseUserDatabase):
             await self.user_db.recover(error)
+
+    async def _tell_of_background_error(self, error: Exception, request: Request | None) -> None:
+        try:
+            await self._recover(error)
+        finally:
+            await self.on_background_error(error, request)
 
     def _unit_of_work(self) -> AbstractAsyncContextManager[None]:
         """A transaction, if anything but the change itself belongs to it: an application without features and

@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -22,6 +22,7 @@ from fastapi_users.authentication.strategy import Authentication, Strategy, Stra
 from fastapi_users.authentication.strategy.base import current_authentication
 from fastapi_users.authentication.transport.base import read_token
 from fastapi_users.authentication.transport.cross_site import refuse_cross_site
+from fastapi_users.background import do_unseen
 from fastapi_users.jwt import decode_jwt, generate_jwt
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.one_time import OneTimeSecrets, Purpose
@@ -130,17 +131,57 @@ async def report_failure(
     *,
     user: models.UP | None,
 ) -> None:
-    """To be called by whoever has called ``_seam_before_credentials``, when the secret was wrong."""
+    """To be called by whoever has called ``_seam_before_credentials``, when the secret was wrong.
+
+    :param user: whom it was meant for, where that is known. For a password the address is looked up, whoever it was, if
+        anybody wants to know.
+    """
+    is_password, identifier = check.method == PASSWORD_METHOD, check.identifier or ""
+    # Before a subscriber commits, after which some sessions know no attribute of the user any more.
+    user_id = None if user is None else user.id
+    if is_password and _is_listened_to(user_manager):
+        found = await _or_none(user_manager.get_by_email(identifier))
+        if user is None and found is not None:
+            user, user_id = found, found.id
     await user_manager._seam_credentials_failed(check, user)
-    identifier = check.identifier if check.identifier is not None and _may_be_email(check.identifier) else None
     await user_manager._seam_event(
         events.LoginFailed(
-            user_id=None if user is None else user.id,
+            user_id=user_id,
             request=await user_manager._facts(check.request),
-            identifier=identifier,
+            identifier=identifier if _may_be_email(identifier) else None,
             method=check.method,
         )
     )
+    if is_password and _is_overridden(user_manager, "on_after_failed_login"):
+
+        async def tell() -> None:
+            known = user_manager.get_by_email(identifier) if user_id is None else user_manager.get(user_id)
+            await user_manager.on_after_failed_login(
+                identifier[:_MAX_EMAIL_LENGTH], await _or_none(known), check.request
+            )
+
+        await do_unseen("on_after_failed_login", tell, user_manager=user_manager, request=check.request)
+
+
+def _is_listened_to(user_manager: BaseUserManager[Any, Any]) -> bool:
+    """Whether anything in the request asks whose password was wrong: for everybody alike, it costs a query."""
+    return isinstance(user_manager.subscribers, events.Subscribers) or _is_overridden(
+        user_manager, "_seam_credentials_failed", "_seam_event"
+    )
+
+
+def _is_overridden(user_manager: BaseUserManager[Any, Any], *names: str) -> bool:
+    """By its class, or by a test on the very object."""
+    return any(
+        getattr(getattr(user_manager, name), "__func__", None) is not getattr(BaseUserManager, name) for name in names
+    )
+
+
+async def _or_none(look_up: Awaitable[models.UP]) -> models.UP | None:
+    try:
+        return await look_up
+    except exceptions.UserNotExists:
+        return None
 
 
 _MAX_EMAIL_LENGTH = 320

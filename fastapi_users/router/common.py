@@ -1,5 +1,6 @@
+import inspect
 import math
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from enum import Enum
 from types import MappingProxyType, TracebackType
 from typing import Any, TypeVar, cast
@@ -9,13 +10,15 @@ from fastapi import Depends, HTTPException, Request, Response, status
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_users.authentication import AuthenticationBackend
 from fastapi_users.authentication.transport.cross_site import CROSS_SITE_RESPONSES, is_protected, refuse_cross_site
+from fastapi_users.background import Queue, collect, waiting_for
 from fastapi_users.exceptions import InvalidPasswordException
-from fastapi_users.mail.delivery import collect
 from fastapi_users.openapi import OpenAPIResponseType
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -147,7 +150,7 @@ class SafeRoute(APIRoute):
     No answer is kept by a cache, refusals and redirects included: they are about one user, or hold a token (RFC 6749,
     section 5.1). A ``Cache-Control`` of the application's stays.
 
-    What the manager leaves for later, such as mails, is done when the answer has been sent.
+    What is left for later, such as mails, is done when the answer has been sent.
     """
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -160,12 +163,13 @@ class SafeRoute(APIRoute):
         try:
             await super().handle(scope, receive, send_uncached)
         finally:  # also when a hook failed: what has happened before it has happened all the same
-            await after_response()
+            after_response.while_open.close()
+            await after_response.when_closed.run()
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
-        async def handle_safely(request: Request) -> Response:
+        async def handle_masking(request: Request) -> Response:
             try:
                 return await handle(request)
             except RequestValidationError as error:
@@ -174,7 +178,58 @@ class SafeRoute(APIRoute):
                 )
             raise safe_error
 
+        async def handle_safely(request: Request) -> Response:
+            return await _answer_first(request, handle_masking)
+
         return handle_safely
+
+
+async def _answer_first(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
+    """The answer, after which what waits for it is done, while the dependencies of the route are still open.
+
+    They close before FastAPI turns an exception into an answer. So where something waits, this is done here, by the
+    handlers of the application as always.
+    """
+    after_response = waiting_for(request)
+    if after_response is None:
+        return await handle(request)
+    queue = after_response.while_open
+    try:
+        answer = await handle(request)
+    except Exception as error:
+        handler = _exception_handler(request, error) if queue.waiting else None
+        if handler is None:
+            raise
+        is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
+        answer = await (handler(request, error) if is_async else run_in_threadpool(handler, request, error))
+    return _AnswerFirst(answer, queue) if queue.waiting else answer
+
+
+def _exception_handler(request: Request, error: Exception) -> Callable[..., Any] | None:
+    """As Starlette finds it, which has no public function for it."""
+    handlers: Mapping[Any, Callable[..., Any]] = getattr(request.scope.get("app"), "exception_handlers", {})
+    keys = [*([error.status_code] if isinstance(error, StarletteHTTPException) else []), *type(error).__mro__]
+    # Those of a 500 are called outside of everything, and the error goes on.
+    return next((handlers[key] for key in keys if key in handlers and key not in (Exception, 500)), None)
+
+
+class _AnswerFirst(Response):
+    """Shares the headers of the answer, for whoever looks at what this route's handler gives."""
+
+    def __init__(self, answer: Response, queue: Queue) -> None:
+        self.answer = answer
+        self.queue = queue
+        self.status_code = answer.status_code
+        self.raw_headers = answer.raw_headers
+        self.body = getattr(answer, "body", b"")
+        self.background = answer.background
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.answer.status_code, self.answer.background = self.status_code, self.background
+        try:
+            await self.answer(scope, receive, send)
+        finally:  # no background task, which would not be run for a client that is gone
+            await self.queue.run()
 
 
 _MASK = "**********"

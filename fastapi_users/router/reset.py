@@ -4,6 +4,7 @@ from fastapi import APIRouter, Body, Depends, Request, status
 from pydantic import EmailStr
 
 from fastapi_users import models, schemas
+from fastapi_users.background import do_unseen
 from fastapi_users.exceptions import (
     InvalidPasswordException,
     InvalidResetPasswordToken,
@@ -36,9 +37,12 @@ def get_reset_password_router(get_user_manager: UserManagerDependency[models.UP,
         email: EmailStr = Body(..., embed=True),
         user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
     ) -> None:
-        with suppress(UserNotExists, UserInactive):  # the answer never tells who has an account
-            user = await user_manager.get_by_email(email)
-            await user_manager.forgot_password(user, request)
+        async def forgot() -> None:
+            with suppress(UserNotExists, UserInactive):
+                user = await user_manager.get_by_email(email)
+                await user_manager.forgot_password(user, request)
+
+        await do_unseen("forgot_password", forgot, user_manager=user_manager, request=request)
 
     @router.post("/reset-password", name="reset:reset_password", responses=RESET_PASSWORD_RESPONSES)
     async def reset_password(

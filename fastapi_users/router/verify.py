@@ -4,6 +4,7 @@ from fastapi import APIRouter, Body, Depends, Request, status
 from pydantic import EmailStr
 
 from fastapi_users import models, schemas
+from fastapi_users.background import do_unseen
 from fastapi_users.exceptions import InvalidVerifyToken, UserAlreadyVerified, UserInactive, UserNotExists
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute
@@ -34,9 +35,12 @@ def get_verify_router(
         email: EmailStr = Body(..., embed=True),
         user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
     ) -> None:
-        with suppress(UserNotExists, UserInactive, UserAlreadyVerified):  # the answer never tells who has an account
-            user = await user_manager.get_by_email(email)
-            await user_manager.request_verify(user, request)
+        async def request_token() -> None:
+            with suppress(UserNotExists, UserInactive, UserAlreadyVerified):
+                user = await user_manager.get_by_email(email)
+                await user_manager.request_verify(user, request)
+
+        await do_unseen("request_verify", request_token, user_manager=user_manager, request=request)
 
     @router.post("/verify", name="verify:verify", response_model=user_schema, responses=VERIFY.responses)
     async def verify(

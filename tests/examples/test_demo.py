@@ -229,7 +229,7 @@ async def test_the_events_are_listed_the_newest_first(demo: httpx.AsyncClient) -
     assert rows == [
         ["deleted", user_id, *origin, '{"email": "ada@example.com"}'],
         ["logged_in", user_id, *origin, '{"methods": ["pwd"], "backend": "jwt"}'],
-        ["login_failed", "", *origin, '{"identifier": "ada@example.com", "method": "pwd"}'],
+        ["login_failed", user_id, *origin, '{"identifier": "ada@example.com", "method": "pwd"}'],
         ["verification_requested", user_id, *origin, ""],
         ["registered", user_id, *origin, '{"email": "ada@example.com", "oauth_name": null}'],
     ]

@@ -142,7 +142,7 @@ async def test_a_mail_server_that_is_down_breaks_nothing_and_no_token_is_logged(
         answer = await world.client.post("/auth/forgot-password", json={"email": EMAIL})
 
     assert answer.status_code == 202
-    ours = [record.getMessage() for record in caplog.records if record.name.startswith("fastapi_users")]
+    ours = [record.getMessage().splitlines()[0] for record in caplog.records if record.name.startswith("fastapi_users")]
     assert ours == ["A mail was not sent: reset_password (OSError)"]
     assert "eyJ" not in caplog.text
 

@@ -18,6 +18,7 @@ CONTEXTS: dict[str, dict[str, Any]] = {
     "reset_password": {"token": TOKEN, "expires_in_minutes": 60},
     "email_changed": {"new_email": "new@example.org"},
     "password_changed": {},
+    "already_registered": {},
     "new_login": {
         "time": datetime(2030, 1, 2, 3, 4, tzinfo=timezone.utc),
         "address": "192.0.2.1",

@@ -1,14 +1,17 @@
 import json
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from httpx import ASGITransport, AsyncClient
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.background import BackgroundTask
 
+from fastapi_users.background import Work, do_later
 from fastapi_users.exceptions import InvalidPasswordException, InvalidVerifyToken, UserAlreadyExists
 from fastapi_users.mail import MemoryMailer, Message
 from fastapi_users.mail.delivery import send_later
@@ -167,6 +170,152 @@ async def test_an_answer_is_sent_before_the_mails_are() -> None:
         await client.get("/")
 
     assert order == ["http.response.start", "http.response.body", "mail"]
+
+
+class Refused(Exception):
+    pass
+
+
+class Teapot(HTTPException):
+    def __init__(self) -> None:
+        super().__init__(418)
+
+
+async def answer_refused(request: Request, error: Exception) -> Response:
+    return Response(f"async, for {type(error).__name__}")
+
+
+def answer_status(request: Request, error: Exception) -> Response:
+    return Response("in a thread, for the status", 418)
+
+
+class Answerer:
+    async def __call__(self, request: Request, error: Exception) -> Response:
+        return Response("an object", 409)
+
+
+async def never(request: Request, error: Exception) -> Response:
+    return Response("outside of everything", 500)
+
+
+class Refusing:
+    """A route that leaves something for later and then fails; the log says what happened in which order."""
+
+    def __init__(
+        self,
+        error: Exception | None,
+        handlers: dict[Any, Any] | None = None,
+        *,
+        route_class: type[SafeRoute] = SafeRoute,
+        leaves_work: bool = True,
+    ) -> None:
+        self.log: list[str] = []
+        router = APIRouter(route_class=route_class)
+
+        async def get_session() -> AsyncIterator[None]:
+            try:
+                yield
+            except Exception as seen:
+                self.log.append(f"closed by {type(seen).__name__}")
+                raise
+            self.log.append("closed")
+
+        async def note() -> None:
+            self.log.append("work")
+
+        @router.get("/")
+        async def refuse(request: Request, session: None = Depends(get_session)) -> str:
+            if leaves_work:
+                await do_later(Work(do=note, failure="It failed"), request=request, needs_dependencies=True)
+            if error is not None:
+                raise error
+            return "done"
+
+        self.app = FastAPI(exception_handlers=handlers)
+        self.app.include_router(router)
+
+    async def get(self) -> tuple[int, str]:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            async def send_and_note(message: Any) -> None:
+                await send(message)
+                self.log.append(message["type"].removeprefix("http.response."))
+
+            await self.app(scope, receive, send_and_note)
+
+        async with AsyncClient(transport=ASGITransport(app), base_url="https://app.test") as client:
+            answer = await client.get("/")
+        return answer.status_code, answer.text
+
+
+@pytest.mark.parametrize(
+    ("error", "handlers", "answer"),
+    [
+        (HTTPException(400, "No"), {}, (400, '{"detail":"No"}')),
+        (HTTPException(400, "No"), {500: never, Exception: never}, (400, '{"detail":"No"}')),
+        (Refused(), {Refused: answer_refused}, (200, "async, for Refused")),
+        (Teapot(), {418: answer_status, Teapot: never}, (418, "in a thread, for the status")),
+        (Teapot(), {HTTPException: Answerer()}, (409, "an object")),
+    ],
+)
+async def test_a_refusal_is_sent_by_the_application_s_handler_before_work_that_needs_the_session(
+    error: Exception, handlers: dict[Any, Any], answer: tuple[int, str]
+) -> None:
+    """FastAPI closes the session before it makes an answer of an exception."""
+    refusing = Refusing(error, handlers)
+
+    assert await refusing.get() == answer
+    assert refusing.log == ["start", "body", "work", "closed"]
+
+
+async def test_where_nothing_waits_exceptions_take_the_usual_way() -> None:
+    refusing = Refusing(HTTPException(400, "No"), leaves_work=False)
+
+    assert await refusing.get() == (400, '{"detail":"No"}')
+    assert refusing.log == ["closed by HTTPException", "start", "body"]
+
+
+async def test_an_error_without_a_handler_goes_on_and_the_work_left_out_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refusing = Refusing(Refused())
+
+    with pytest.raises(Refused):
+        await refusing.get()
+    assert refusing.log == ["closed by Refused", "start", "body"]
+    assert caplog.messages == ["It failed (the request ended before)"]
+
+
+async def test_a_validation_error_of_the_route_itself_is_masked_too() -> None:
+    error = RequestValidationError([{"type": "x", "loc": ("body", "password"), "msg": "m", "input": "hunter2"}])
+
+    status_code, text = await Refusing(error).get()
+
+    assert status_code == 422
+    assert "hunter2" not in text
+
+
+async def test_a_route_class_of_the_application_can_still_change_the_answer() -> None:
+    log: list[str] = []
+
+    class Route(SafeRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handle_and_change(request: Request) -> Response:
+                response = await handle(request)
+                log.append(bytes(response.body).decode())
+                response.status_code = 201
+                response.headers["x-changed"] = "yes"
+                response.background = BackgroundTask(log.append, "background")
+                return response
+
+            return handle_and_change
+
+    refusing = Refusing(None, route_class=Route)
+
+    assert await refusing.get() == (201, '"done"')
+    assert log == ['"done"', "background"]
+    assert refusing.log == ["start", "body", "work", "closed"]
 
 
 @pytest.mark.parametrize(
