@@ -28,6 +28,7 @@ with needs_extra("sqlalchemy"):
         TIMESTAMP,
         BigInteger,
         Boolean,
+        ClauseElement,
         Dialect,
         ForeignKey,
         Function,
@@ -543,6 +544,73 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         await self._save_changes_of(user)
         return user
 
+    async def update_where(self, user: UP, expected: dict[str, Any], update_dict: dict[str, Any]) -> UP | None:
+        """One statement. Where the application takes part when the ORM writes, with an :meth:`update` of its own or as
+        a listener, it is two: one that takes the row if it is as expected, and then whatever :meth:`update` does.
+        """
+        self.session.add(user)
+        mapper: Mapper[Any] = cast("Any", inspect(type(user)))
+        if not expected.keys() <= {*mapper.columns.keys()}:  # hybrids and the like, of which the database knows nothing
+            return await super().update_where(user, expected, update_dict)
+        is_direct = not self._overrides_update and _is_unwatched(mapper, self._calls.session, expected, update_dict)
+        if not await self._write_where(user, expected, update_dict if is_direct else {}):
+            return None
+        if not is_direct:
+            return await self.update(user, update_dict)
+        for name, value in update_dict.items():
+            set_committed_value(user, name, value)
+        await self._save_changes_of(user)
+        return user
+
+    async def _write_where(self, user: Any, expected: dict[str, Any], values: dict[str, Any]) -> bool:
+        """Whether the row was as expected: then it is locked until the transaction ends.
+
+        Without ``values``, columns are set to themselves: nothing changes, but whoever else wants the row waits.
+        """
+        calls, state = self._calls, cast("Any", inspect(user))
+        columns = state.mapper.columns
+        table: Any = columns[next(iter(expected))].table
+        where = [
+            *(column == part for column, part in zip(table.primary_key, state.identity, strict=True)),
+            *(self._is_exactly(columns[name], value) for name, value in expected.items()),
+        ]
+        changes = {columns[name]: value for name, value in values.items()}
+        statement = update(table).where(*where).values(changes or {columns[name]: columns[name] for name in expected})
+        loaded = calls.session.identity_map.values()
+        try:
+            is_written = await calls.execute(statement, lambda result: cast("Any", result).rowcount > 0)
+        except SQLAlchemyError:
+            # Some isolation levels know an error for a row that has changed meanwhile, on each engine another one.
+            await self._roll_back(loaded)
+            stored = select(literal(1)).select_from(table).where(*where)
+            if await calls.execute(stored, Result.first) is not None:
+                raise
+            return False
+        if not is_written and calls.open_transaction is None:
+            await self._roll_back(loaded)
+        return is_written
+
+    async def _roll_back(self, loaded: list[Any]) -> None:
+        """Everything in the session, which can be read afterwards all the same."""
+        calls = self._calls
+        await calls.rollback()
+        if calls.open_transaction is not None:
+            calls.open_transaction.rows.extend(loaded)  # for its end, which rolls back once more
+            return
+        for row in loaded:
+            await calls.restore(row)
+
+    def _is_exactly(self, column: Any, value: Any) -> Any:
+        if self._dialect in _MYSQL and isinstance(column.type, String):
+            # Its usual collations look past letter case and accents: another mailbox.
+            column = sql_cast(column, mysql.CHAR(charset="utf8mb4")).collate("utf8mb4_bin")
+        return column == value
+
+    @property
+    def _overrides_update(self) -> bool:
+        """In a subclass, on this instance, or as a patch of the class."""
+        return getattr(self.update, "__func__", None) is not _UPDATE
+
     async def delete(self, user: UP) -> None:
         """The OAuth accounts go as well, also where their relationship has no cascade."""
         for relationship in cast("Any", inspect(type(user))).relationships:
@@ -552,7 +620,21 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
                 for account in list(getattr(user, relationship.key)):
                     await self._calls.call("delete", account)
         await self._calls.call("delete", user)
+        if self._dialect == "sqlite":
+            await self._delete_access_tokens(user)
         await self._calls.save()
+
+    async def _delete_access_tokens(self, user: Any) -> None:
+        """Where no foreign key is enforced unless every connection asks for it, and ids of deleted rows come back:
+        the tokens of the deleted user would open the account of the next one.
+        """
+        state: Any = inspect(user)
+        for mapper in state.mapper.registry.mappers:
+            if issubclass(mapper.class_, SQLAlchemyBaseAccessTokenTable):
+                for key in mapper.local_table.foreign_keys:
+                    if any(key.references(table) for table in state.mapper.tables):
+                        tokens = delete(mapper.local_table).where(key.parent == state.identity[0])
+                        await self._calls.execute(tokens, Result.close)
 
     async def add_oauth_account(self, user: Any, create_dict: dict[str, Any]) -> Any:
         account = self._require_oauth_account_table()(**create_dict)
@@ -725,6 +807,32 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
                 "OAuth accounts need a table: SQLAlchemyUserDatabase(session, User, OAuthAccount)."
             )
         return self.oauth_account_table
+
+
+_UPDATE = SQLAlchemyUserDatabase.update
+_OF_WRITES = ("before_flush", "after_flush", "after_flush_postexec", "before_commit")
+
+
+def _is_unwatched(mapper: Mapper[Any], session: Any, expected: dict[str, Any], values: dict[str, Any]) -> bool:
+    """Whether a statement past the ORM does all that it would do to write these attributes of a row."""
+    columns: Any = mapper.columns
+    if not values or not values.keys() <= {*columns.keys()}:
+        return False
+    session = getattr(session, "sync_session", session)
+    tables = {columns[name].table for name in (*expected, *values)}
+    attributes: Any = mapper.class_manager
+    return not (
+        len(tables) > 1  # as in joined inheritance
+        or mapper.version_id_col is not None
+        or mapper.class_.__setattr__ is not object.__setattr__
+        or mapper.dispatch.before_update
+        or mapper.dispatch.after_update
+        or any(getattr(session.dispatch, name) for name in _OF_WRITES)
+        or any(attributes[name].dispatch.set for name in values)  # validators too
+        or any(isinstance(value, ClauseElement) for value in values.values())
+        or any(column.onupdate or column.server_onupdate for column in tables.pop().columns)
+        or session.in_nested_transaction()  # whose rollback forgets only what the ORM has written
+    )
 
 
 _OAUTH_ACCOUNT_LOCKS = 1  # a seed: those of addresses have 0
