@@ -445,7 +445,8 @@ class UserDatabaseSuite:
     async def test_of_many_updates_on_the_same_condition_one_is_made(self, user_db: Any) -> None:
         user = await self.create(user_db)
 
-        made = [await user_db.update_where(user, {"hashed_password": "hash"}, {"hashed_password": hash}) for hash in "abc"]
+        expected = {"hashed_password": "hash"}
+        made = [await user_db.update_where(user, expected, {"hashed_password": new}) for new in "abc"]
 
         assert [updated is not None for updated in made] == [True, False, False]
         assert (await user_db.get(user.id)).hashed_password == "a"

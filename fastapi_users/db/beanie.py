@@ -22,6 +22,7 @@ with needs_extra("beanie"):
     from beanie.odm.actions import ActionDirections, ActionRegistry
     from beanie.odm.utils.encoder import Encoder
     from beanie.odm.utils.parsing import merge_models
+    from beanie.odm.utils.state import save_state_after
     from bson.errors import InvalidId
     from pymongo import IndexModel
     from pymongo.collation import Collation
@@ -422,12 +423,15 @@ async def _save(
     await ActionRegistry.run_actions(document, Save, ActionDirections.AFTER, exclude=[])
 
 
+@save_state_after
 async def _write_where(document: Any, changes: dict[str, dict[str, Any]], expected: dict[str, Any]) -> None:
     """What ``document.update()`` does, which takes no condition.
 
     :raises _NotAsExpected: and that means gone as well.
     """
-    where = {"_id": document.id, **BeanieStore(type(document))._filter(expected)}
+    where: dict[str, Any] = {"_id": document.id}
+    for name, value in expected.items():
+        where |= dict.fromkeys(_keys(type(document), [name]), {"$eq": value})
     if document.get_settings().use_revision:
         where["revision_id"] = document.revision_id
         changes.setdefault("$set", {})["revision_id"] = uuid.uuid4()
@@ -435,7 +439,6 @@ async def _write_where(document: Any, changes: dict[str, dict[str, Any]], expect
     if found is None:
         raise _NotAsExpected
     merge_models(document, found)
-    document._save_state()
     await ActionRegistry.run_actions(document, Update, ActionDirections.AFTER, exclude=[])
 
 

@@ -545,15 +545,25 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         return user
 
     async def update_where(self, user: UP, expected: dict[str, Any], update_dict: dict[str, Any]) -> UP | None:
-        """One statement. Where the application takes part when the ORM writes, with an :meth:`update` of its own or as
-        a listener, it is two: one that takes the row if it is as expected, and then whatever :meth:`update` does.
+        """One statement. Where the application takes part when the ORM writes, as a listener or with an :meth:`update`
+        of its own, the row is locked and looked at before that is called.
         """
         self.session.add(user)
-        mapper: Mapper[Any] = cast("Any", inspect(type(user)))
-        if not expected.keys() <= {*mapper.columns.keys()}:  # hybrids and the like, of which the database knows nothing
-            return await super().update_where(user, expected, update_dict)
-        is_direct = not self._overrides_update and _is_unwatched(mapper, self._calls.session, expected, update_dict)
-        if not await self._write_where(user, expected, update_dict if is_direct else {}):
+        calls, mapper = self._calls, cast("Mapper[Any]", inspect(type(user)))
+        loaded = calls.session.identity_map.values()
+        is_direct = not self._overrides_update and _is_unwatched(mapper, calls.session, expected, update_dict)
+        try:
+            takes_it = self._write_where(user, expected, update_dict) if is_direct else self._lock_where(user, expected)
+            is_taken = await takes_it
+        except SQLAlchemyError:
+            # Some isolation levels know an error for a row that has changed meanwhile, on each engine another one.
+            await self._roll_back(loaded)
+            if _holds(user, expected):
+                raise
+            return None
+        if not is_taken:
+            if calls.open_transaction is None:
+                await self._roll_back(loaded)
             return None
         if not is_direct:
             return await self.update(user, update_dict)
@@ -563,42 +573,39 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         return user
 
     async def _write_where(self, user: Any, expected: dict[str, Any], values: dict[str, Any]) -> bool:
-        """Whether the row was as expected: then it is locked until the transaction ends.
-
-        Without ``values``, columns are set to themselves: nothing changes, but whoever else wants the row waits.
-        """
-        calls, state = self._calls, cast("Any", inspect(user))
+        state: Any = inspect(user)
         columns = state.mapper.columns
-        table: Any = columns[next(iter(expected))].table
-        where = [
-            *(column == part for column, part in zip(table.primary_key, state.identity, strict=True)),
-            *(self._is_exactly(columns[name], value) for name, value in expected.items()),
-        ]
-        changes = {columns[name]: value for name, value in values.items()}
-        statement = update(table).where(*where).values(changes or {columns[name]: columns[name] for name in expected})
-        loaded = calls.session.identity_map.values()
-        try:
-            is_written = await calls.execute(statement, lambda result: cast("Any", result).rowcount > 0)
-        except SQLAlchemyError:
-            # Some isolation levels know an error for a row that has changed meanwhile, on each engine another one.
-            await self._roll_back(loaded)
-            stored = select(literal(1)).select_from(table).where(*where)
-            if await calls.execute(stored, Result.first) is not None:
-                raise
-            return False
-        if not is_written and calls.open_transaction is None:
-            await self._roll_back(loaded)
-        return is_written
+        table = columns[next(iter(values))].table
+        statement = (
+            update(table)
+            .where(*(column == part for column, part in zip(table.primary_key, state.identity, strict=True)))
+            .where(*(self._is_exactly(columns[name], value) for name, value in expected.items()))
+            .values({columns[name]: value for name, value in values.items()})
+        )
+        return await self._calls.execute(statement, lambda result: cast("Any", result).rowcount > 0)
+
+    async def _lock_where(self, user: Any, expected: dict[str, Any]) -> bool:
+        columns: Any = cast("Any", inspect(type(user))).columns
+        names = [name for name in expected if name in columns]  # the others are as they were read
+        if names and self._dialect == "sqlite":
+            await self._become_the_writer(columns[names[0]])
+        if names:
+            await self._calls.call("refresh", user, names, with_for_update=True)
+        return _holds(user, expected)
 
     async def _roll_back(self, loaded: list[Any]) -> None:
         """Everything in the session, which can be read afterwards all the same."""
         calls = self._calls
         await calls.rollback()
-        if calls.open_transaction is not None:
-            calls.open_transaction.rows.extend(loaded)  # for its end, which rolls back once more
-            return
         for row in loaded:
             await calls.restore(row)
+        if calls.open_transaction is not None:
+            calls.open_transaction.rows.extend(loaded)  # its end rolls back once more
+
+    async def _become_the_writer(self, column: Any) -> None:
+        """On SQLite, until the transaction ends: by a write that changes nothing."""
+        no_change = update(column.table).where(false()).values({column: column})
+        await self._calls.execute(no_change, Result.close)
 
     def _is_exactly(self, column: Any, value: Any) -> Any:
         if self._dialect in _MYSQL and isinstance(column.type, String):
@@ -675,9 +682,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         account_table = self._require_oauth_account_table()
         dialect = self._dialect
         if dialect == "sqlite":
-            # A write that changes nothing makes this connection the one that writes, until the transaction ends.
-            table: Any = cast("Any", inspect(account_table)).local_table
-            await self._calls.execute(update(table).where(false()).values(account_id=account_id), Result.close)
+            await self._become_the_writer(cast("Any", inspect(account_table)).local_table.c.account_id)
         elif dialect == "postgresql":
             key = func.hashtextextended(f"{oauth}:{account_id}", _OAUTH_ACCOUNT_LOCKS)
             await self._calls.execute(select(func.pg_advisory_xact_lock(key)), Result.close)
@@ -702,9 +707,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     async def reserve_email(self, email: str, owner_id: ID | None) -> bool:
         dialect = self._dialect
         if dialect == "sqlite" and not (self._has_unique_lower_email and email.isascii()):
-            # A write that changes nothing makes this connection the one that writes, until the transaction ends.
-            no_change = update(self._email_table).where(false()).values(email=email)
-            await self._calls.execute(no_change, Result.close)
+            await self._become_the_writer(self._email_table.columns["email"])
         elif dialect == "postgresql" and not self._has_unique_lower_email:
             lock = func.pg_advisory_xact_lock(func.hashtextextended(_folded(email), 0))
             await self._calls.execute(select(lock), Result.close)
@@ -821,10 +824,12 @@ def _is_unwatched(mapper: Mapper[Any], session: Any, expected: dict[str, Any], v
     session = getattr(session, "sync_session", session)
     tables = {columns[name].table for name in (*expected, *values)}
     attributes: Any = mapper.class_manager
+    class_: Any = mapper.class_
     return not (
         len(tables) > 1  # as in joined inheritance
+        or any(isinstance(columns[name].type, TypeDecorator) for name in expected)  # encrypted anew each time, say
         or mapper.version_id_col is not None
-        or mapper.class_.__setattr__ is not object.__setattr__
+        or class_.__setattr__ is not object.__setattr__
         or mapper.dispatch.before_update
         or mapper.dispatch.after_update
         or any(getattr(session.dispatch, name) for name in _OF_WRITES)
@@ -833,6 +838,12 @@ def _is_unwatched(mapper: Mapper[Any], session: Any, expected: dict[str, Any], v
         or any(column.onupdate or column.server_onupdate for column in tables.pop().columns)
         or session.in_nested_transaction()  # whose rollback forgets only what the ORM has written
     )
+
+
+def _holds(user: Any, expected: dict[str, Any]) -> bool:
+    """As it is loaded; what could not be loaded, of a row that is gone, is nothing."""
+    expired: Any = cast("Any", inspect(user)).expired_attributes
+    return all(name not in expired and getattr(user, name) == value for name, value in expected.items())
 
 
 _OAUTH_ACCOUNT_LOCKS = 1  # a seed: those of addresses have 0
