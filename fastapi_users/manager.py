@@ -1247,7 +1247,7 @@ def _required_claims(
         claims = decode_jwt(token, secret, audience)
     except jwt.PyJWTError as error:
         raise refusal from error
-    if not required <= claims.keys():
+    if not all(isinstance(claims.get(name), str) for name in required):
         raise refusal
     return claims
 

@@ -431,7 +431,7 @@ async def _write_where(document: Any, changes: dict[str, dict[str, Any]], expect
     """
     where: dict[str, Any] = {"_id": document.id}
     for name, value in expected.items():
-        where |= dict.fromkeys(_keys(type(document), [name]), {"$eq": value})
+        where |= {key: {"$eq": value} for key in _keys(type(document), [name])}
     if document.get_settings().use_revision:
         where["revision_id"] = document.revision_id
         changes.setdefault("$set", {})["revision_id"] = uuid.uuid4()
