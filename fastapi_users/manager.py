@@ -4,12 +4,12 @@ import logging
 import time
 import uuid
 import warnings
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, cast
 from weakref import WeakValueDictionary
 
 import anyio
@@ -46,6 +46,7 @@ mail_logger = logging.getLogger("fastapi_users.mail")
 
 RESET_PASSWORD_TOKEN_AUDIENCE = "fastapi-users:reset"
 VERIFY_USER_TOKEN_AUDIENCE = "fastapi-users:verify"
+EMAIL_CHANGE_TOKEN_AUDIENCE = "fastapi-users:email-change"
 
 _MASK = "**********"
 _FLAGS = ("is_active", "is_superuser", "is_verified")
@@ -57,6 +58,35 @@ users_with_ended_sessions: ContextVar[list[Any] | None] = ContextVar("users_with
 The manager cannot end them, since it knows no strategies, and the routes do not see what happens inside of it. It is
 no attribute of the manager, because tests and scripts share one among many requests.
 """
+
+
+class _Condition(NamedTuple):
+    user_id: Any
+    expected: dict[str, Any]
+    writes: str
+    refusal: type[exceptions.FastAPIUsersException]
+
+
+# Of what `_update` is about to write. It is no argument, since applications override `_update` and are called with two;
+# it is no property of the dictionary either, since they hand a copy on. An override that writes in its own way, past
+# `super()`, writes without it.
+_condition: ContextVar[_Condition | None] = ContextVar("_condition", default=None)
+
+
+@contextmanager
+def _only_if(
+    user: models.UserProtocol[Any],
+    expected: dict[str, Any],
+    *,
+    writes: str,
+    refusal: type[exceptions.FastAPIUsersException],
+) -> Iterator[None]:
+    """Inside, this field of the user is written only if the others are still as expected, in one step."""
+    token = _condition.set(_Condition(user.id, expected, writes, refusal))
+    try:
+        yield
+    finally:
+        _condition.reset(token)
 
 
 async def _or_none(look_up: Callable[..., Awaitable[models.UP]], *args: Any) -> models.UP | None:
@@ -93,6 +123,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     :cvar one_time_secret_model: the table of single-use secrets, which features need that interrupt a login or send codes.
     :cvar mask_passwords_in_hooks: ``on_after_update`` gets asterisks in place of a new password, which by default it gets
         in clear text.
+        With it, a mailed token counts once, and only as long as no newer one was asked for.
+    :cvar email_change_requires_confirmation: users who change their address keep the old one until they confirm the new.
     :cvar oauth_token_cipher: keeps the tokens of providers encrypted; its ``decrypt`` reads them.
     :cvar login_ticket_secret: signs the tickets of interrupted logins; ``reset_password_token_secret`` where it is ``None``.
     """
@@ -104,6 +136,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     verification_token_secret: SecretType
     verification_token_lifetime_seconds: int = 3600
     verification_token_audience: str = VERIFY_USER_TOKEN_AUDIENCE
+    email_change_requires_confirmation: bool = False
 
     subscribers: events.Subscribers | None = None
     trusted_proxies: Sequence[str] = ()
@@ -414,10 +447,16 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             raise exceptions.UserInactive
         if user.is_verified:
             raise exceptions.UserAlreadyVerified
+        lifetime = self.verification_token_lifetime_seconds
         token = generate_jwt(
-            {"sub": str(user.id), "email": user.email, "aud": self.verification_token_audience},
+            {
+                "sub": str(user.id),
+                "email": user.email,
+                "aud": self.verification_token_audience,
+                **await self._bind_to_row("verify", user, lifetime),
+            },
             self.verification_token_secret,
-            self.verification_token_lifetime_seconds,
+            lifetime,
         )
         await self._seam_event(events.VerificationRequested(user_id=user.id, request=await self._facts(request)))
         await self.on_after_request_verify(user, token, request)
@@ -425,70 +464,116 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     async def verify(self, token: str, request: Request | None = None) -> models.UP:
         """The token names the address, so that it dies when the user changes that.
 
+        It may also be one for a change of the address, which is made here: see ``email_change_requires_confirmation``.
+
         :raises InvalidVerifyToken:
         :raises UserAlreadyVerified:
         """
+        refusal = exceptions.InvalidVerifyToken
         claims = _required_claims(
             token,
             self.verification_token_secret,
-            self.verification_token_audience,
+            [self.verification_token_audience, EMAIL_CHANGE_TOKEN_AUDIENCE],
             {"sub", "email"},
-            refusal=exceptions.InvalidVerifyToken,
+            refusal=refusal,
         )
+        if claims["aud"] == EMAIL_CHANGE_TOKEN_AUDIENCE:
+            return await self._confirm_email_change(claims, request)
         user = await _or_none(self.get_by_email, claims["email"])
-        if user is None or self._parse_id_or(claims["sub"], exceptions.InvalidVerifyToken) != user.id:
-            raise exceptions.InvalidVerifyToken
+        if user is None or self._parse_id_or(claims["sub"], refusal) != user.id:
+            raise refusal
         if user.is_verified:
             raise exceptions.UserAlreadyVerified
 
         async with self._unit_of_work():
-            verified_user = await self._update(user, {"is_verified": True})
+            await self._require_row("verify", claims, refusal)
+            with _only_if(user, {"email": user.email}, writes="is_verified", refusal=refusal):
+                verified_user = await self._update(user, {"is_verified": True})
             await self._seam_event(
                 events.Verified(user_id=user.id, request=await self._facts(request), email=claims["email"])
             )
         await self.on_after_verify(verified_user, request)
         return verified_user
 
+    async def _confirm_email_change(self, claims: dict[str, Any], request: Request | None) -> models.UP:
+        """:raises InvalidVerifyToken: also when the address was taken meanwhile."""
+        refusal = exceptions.InvalidVerifyToken
+        user = await _or_none(self.get, self._parse_id_or(claims["sub"], refusal))
+        if (
+            user is None
+            or not user.is_active
+            or not self._is_bound_to(user.email, claims, "email_fgpt")
+            or not self._is_bound_to(user.hashed_password, claims, "hash_fgpt")
+        ):
+            raise refusal
+        old_email, new_email = user.email, claims["email"]
+        expected = {"email": old_email, "hashed_password": user.hashed_password}
+        async with self._unit_of_work():
+            await self._require_row("email-change", claims, refusal)
+            try:
+                with _only_if(user, expected, writes="email", refusal=refusal):
+                    updated_user = await self._update(user, {"email": new_email, "is_verified": True})
+            except exceptions.UserAlreadyExists as error:
+                raise refusal from error
+            await self._seam_credentials_changed(updated_user, {"email"}, request)
+            facts = await self._facts(request)
+            await self._seam_event(
+                events.EmailChanged(user_id=user.id, request=facts, old_email=old_email, new_email=new_email)
+            )
+            await self._seam_event(events.Verified(user_id=user.id, request=facts, email=new_email))
+        await self.on_after_email_changed(updated_user, old_email, request)
+        await self.on_after_verify(updated_user, request)
+        return updated_user
+
     async def forgot_password(self, user: models.UP, request: Request | None = None) -> None:
         """:raises UserInactive:"""
         if not user.is_active:
             raise exceptions.UserInactive
+        lifetime = self.reset_password_token_lifetime_seconds
         token = generate_jwt(
             {
                 "sub": str(user.id),
-                "password_fgpt": await self._hash(user.hashed_password),
+                "password_fgpt": await self._password_fingerprint(user.hashed_password),
+                "email_fgpt": self._fingerprint(user.email, "email_fgpt"),
                 "aud": self.reset_password_token_audience,
+                **await self._bind_to_row("reset-password", user, lifetime),
             },
             self.reset_password_token_secret,
-            self.reset_password_token_lifetime_seconds,
+            lifetime,
         )
         await self._seam_event(events.PasswordResetRequested(user_id=user.id, request=await self._facts(request)))
         await self.on_after_forgot_password(user, token, request)
 
     async def reset_password(self, token: str, password: str, request: Request | None = None) -> models.UP:
-        """The token carries a fingerprint of the stored hash, so that it dies with any change of the password.
+        """The token carries fingerprints of the stored hash and of the address, so that it dies with any change of them.
 
         :raises InvalidResetPasswordToken:
         :raises UserNotExists:
         :raises UserInactive:
         :raises InvalidPasswordException: ``validate_password`` refuses it; the token stays usable.
         """
+        refusal = exceptions.InvalidResetPasswordToken
         claims = _required_claims(
             token,
             self.reset_password_token_secret,
-            self.reset_password_token_audience,
+            [self.reset_password_token_audience],
             {"sub", "password_fgpt"},
-            refusal=exceptions.InvalidResetPasswordToken,
+            refusal=refusal,
         )
-        user = await self.get(self._parse_id_or(claims["sub"], exceptions.InvalidResetPasswordToken))
-        is_current, _ = await self._verify_and_update(user.hashed_password, claims["password_fgpt"])
-        if not is_current:
-            raise exceptions.InvalidResetPasswordToken
+        user = await self.get(self._parse_id_or(claims["sub"], refusal))
+        expected = {"email": user.email, "hashed_password": user.hashed_password}
+        is_current, _ = await self._verify_and_update(expected["hashed_password"], claims["password_fgpt"])
+        is_mailed_to_it = "email_fgpt" not in claims or self._is_bound_to(expected["email"], claims, "email_fgpt")
+        if not is_current or not is_mailed_to_it:
+            raise refusal
         if not user.is_active:
             raise exceptions.UserInactive
 
         async with self._unit_of_work():
-            updated_user = await self._update(user, {"password": password})
+            # Not used up here: a password that is refused may be followed by a better one.
+            await self._require_row("reset-password", claims, refusal, consume=False)
+            with _only_if(user, expected, writes="hashed_password", refusal=refusal):
+                updated_user = await self._update(user, {"password": password})
             await self._seam_credentials_changed(updated_user, {"password"}, request)
             await self._seam_event(
                 events.PasswordChanged(user_id=user.id, request=await self._facts(request), is_reset=True)
@@ -506,6 +591,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     ) -> models.UP:
         """Write the fields that were sent. A new address resets ``is_verified``.
 
+        With ``email_change_requires_confirmation``, a safe update leaves the address as it is, and asks the new one.
+
         :raises UserAlreadyExists: the new address is taken.
         :raises InvalidPasswordException: ``validate_password`` refuses it.
         """
@@ -513,6 +600,10 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         update_dict = self._without_unknown_extras(user_update, update_dict)
         old_email = user.email
         has_new_email = update_dict.get("email") not in (None, old_email)
+        wanted_email: str | None = None
+        if has_new_email and safe and self.email_change_requires_confirmation:
+            wanted_email, has_new_email = update_dict.pop("email"), False
+            await self._refuse_taken_email(wanted_email, user)
         has_new_password = update_dict.get("password") is not None
         flags = {
             name: value
@@ -526,6 +617,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         }
         others = tuple(sorted(update_dict.keys() - {"email", "password"}))
         facts = await self._facts(request)
+        token = ""
         async with self._unit_of_work():
             updated_user = await self._update(user, update_dict)
             if credentials:
@@ -537,6 +629,11 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                 await self._seam_event(
                     events.EmailChanged(user_id=user.id, request=facts, old_email=old_email, new_email=new_email)
                 )
+            if wanted_email is not None:
+                token = await self._email_change_token(updated_user, wanted_email)
+                await self._seam_event(
+                    events.EmailChangeRequested(user_id=user.id, request=facts, new_email=wanted_email)
+                )
             if others:
                 await self._seam_event(events.Updated(user_id=user.id, request=facts, fields=others, flags=flags))
         shown = {**update_dict, "password": _MASK} if self.mask_passwords_in_hooks and has_new_password else update_dict
@@ -545,7 +642,25 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             await self.on_after_password_changed(updated_user, request)
         if has_new_email:
             await self.on_after_email_changed(updated_user, old_email, request)
+        if wanted_email is not None:
+            await self.on_after_request_email_change(updated_user, wanted_email, token, request)
         return updated_user
+
+    async def _email_change_token(self, user: models.UP, new_email: str) -> str:
+        """It dies with any other change of the address or the password, and with it, of several, all but the first."""
+        lifetime = self.verification_token_lifetime_seconds
+        return generate_jwt(
+            {
+                "sub": str(user.id),
+                "email": new_email,
+                "email_fgpt": self._fingerprint(user.email, "email_fgpt"),
+                "hash_fgpt": self._fingerprint(user.hashed_password, "hash_fgpt"),
+                "aud": EMAIL_CHANGE_TOKEN_AUDIENCE,
+                **await self._bind_to_row("email-change", user, lifetime),
+            },
+            self.verification_token_secret,
+            lifetime,
+        )
 
     async def delete(self, user: models.UP, request: Request | None = None) -> None:
         user_id, email = user.id, user.email  # some sessions forget the user when the hook commits
@@ -563,11 +678,12 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         that the time does not tell who has an account.
         """
         user = await _or_none(self.get_by_email, credentials.username)
+        stored_hash = "" if user is None else user.hashed_password
         is_right, upgraded_hash = await self._check_login(user, credentials.password)
         if user is None or not is_right:
             return None
         if upgraded_hash is not None:
-            await self.user_db.update(user, {"hashed_password": upgraded_hash})
+            return await self._upgrade_hash(user, stored_hash, upgraded_hash)
         return user
 
     async def check_password(self, user: models.UP, password: str) -> bool:
@@ -644,6 +760,15 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         database may be out of reach here. What this raises is logged as well.
         """
 
+    async def on_after_request_email_change(
+        self, user: models.UP, new_email: str, token: str, request: Request | None = None
+    ) -> None:
+        """After ``update``, with ``email_change_requires_confirmation``. Mails the token to the new address, and a
+        warning to the old one, if there is a ``mailer``; without one both are yours to mail."""
+        lifetime = self.verification_token_lifetime_seconds
+        await self._mail("email_change", user, request, to=new_email, token=token, lifetime=lifetime)
+        await self._mail("email_change_requested", user, request, new_email=new_email)
+
     async def on_after_login(
         self,
         user: models.UP,
@@ -682,6 +807,9 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
     async def _seam_after_login(self, attempt: "LoginAttempt[models.UP, models.ID]", response: Response) -> None:
         """A session exists; the hook of the application is called after it."""
+        # Who knows the password needs no new one.
+        if self.one_time_secret_model is not None and "pwd" in attempt.methods:
+            await self._mailed_token_rows("reset-password", None).end(str(attempt.user.id))
 
     async def _seam_factors(self, user: models.UP) -> list[str]:
         """By which methods (RFC 8176) this user can prove who it is."""
@@ -789,6 +917,56 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         store = self.user_db.store(self.one_time_secret_model)
         return OneTimeSecrets(store, key=self._derived_key("one-time-secrets"), purpose=purpose)
 
+    def _mailed_token_rows(self, kind: str, lifetime_seconds: int | None) -> OneTimeSecrets:
+        return self._one_time_secrets(Purpose(name=kind, lifetime_seconds=lifetime_seconds or 0))
+
+    async def _bind_to_row(self, kind: str, user: models.UP, lifetime_seconds: int | None) -> dict[str, str]:
+        """The claim by which a mailed token counts once, and older ones of its kind no more.
+
+        There is none where the application has no table for it, or wants a token that never ends.
+        """
+        if self.one_time_secret_model is None or not lifetime_seconds:
+            return {}
+        rows = self._mailed_token_rows(kind, lifetime_seconds)
+        async with self._transaction():
+            await rows.end(str(user.id))
+            return {"jti": await rows.issue_token(str(user.id))}
+
+    async def _require_row(
+        self,
+        kind: str,
+        claims: dict[str, Any],
+        refusal: type[exceptions.FastAPIUsersException],
+        *,
+        consume: bool = True,
+    ) -> None:
+        """Tokens without the claim are of a time before the table, or of an override: their lifetime alone ends them."""
+        if self.one_time_secret_model is None or "jti" not in claims:
+            return
+        rows = self._mailed_token_rows(kind, None)
+        try:
+            await (rows.consume_token if consume else rows.look_at_token)(str(claims["jti"]))
+        except exceptions.InvalidOneTimeSecret as error:
+            raise refusal from error
+
+    def _is_bound_to(self, value: str, claims: dict[str, Any], claim: str) -> bool:
+        """Whether it is the value that the token was made for."""
+        fingerprint = str(claims.get(claim)).encode("utf-8", "surrogatepass")
+        return hmac.compare_digest(fingerprint, self._fingerprint(value, claim).encode())
+
+    async def _password_fingerprint(self, hashed_password: str) -> str:
+        """For ``verify_and_update`` of the helper to recognise: a hash of the hash, or something cheaper of the helper's.
+
+        That is only asked where ``verify_and_update`` comes from the same class: a subclass that overrides this one may
+        know nothing of fingerprints.
+        """
+        helper: Any = self.password_helper
+        if _has_own_fingerprint(type(helper)):
+            fingerprint: str = helper.fingerprint(hashed_password)
+            if helper.verify_and_update(hashed_password, fingerprint)[0]:
+                return fingerprint
+        return await self._hash(hashed_password)
+
     def _fingerprint(self, value: str, purpose: str) -> str:
         """Whether a value is still the same can be told from it, but not the value."""
         return hmac.new(
@@ -813,9 +991,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                 if value is None:
                     continue
                 if value != user.email:
-                    owner = await _or_none(self.get_by_email, value)
-                    if owner is not None and owner.id != user.id:
-                        raise exceptions.UserAlreadyExists
+                    await self._refuse_taken_email(value, user)
                     validated["is_verified"] = False
                 validated["email"] = value
             elif field == "password":
@@ -825,10 +1001,44 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             else:
                 validated[field] = value
         if validated.get("email", user.email) == user.email:
-            return await self.user_db.update(user, validated)
+            return await self._write(user, validated)
         return await self._write_email(
-            validated["email"], lambda: self.user_db.update(user, validated), validated, owner_id=user.id
+            validated["email"], lambda: self._write(user, validated), validated, owner_id=user.id
         )
+
+    async def _write(self, user: models.UP, fields: dict[str, Any]) -> models.UP:
+        """If there is a condition, on it: its refusal is raised when the user has changed meanwhile."""
+        user_db: Any = self.user_db
+        condition = _condition.get()
+        if (
+            condition is None
+            or condition.user_id != user.id
+            or condition.writes not in fields
+            or not isinstance(user_db, BaseUserDatabase)
+        ):
+            return cast("models.UP", await user_db.update(user, fields))
+        updated_user: models.UP | None = await user_db.update_where(user, condition.expected, fields)
+        if updated_user is None:
+            raise condition.refusal
+        return updated_user
+
+    async def _upgrade_hash(self, user: models.UP, stored_hash: str, upgraded_hash: str) -> models.UP | None:
+        """The user with the new hash; ``None`` when the password that was right is not the user's any more."""
+        user_db: Any = self.user_db
+        user_id, fields = user.id, {"hashed_password": upgraded_hash}
+        if isinstance(user_db, BaseUserDatabase):
+            updated_user: Any = await user_db.update_where(user, {"hashed_password": stored_hash}, fields)
+            if updated_user is None:
+                return None
+        else:
+            updated_user = await user_db.update(user, fields)
+        # Adapters may give another object back, which alone has the new hash; those of tests give back anything.
+        return updated_user if getattr(updated_user, "id", None) == user_id else user
+
+    async def _refuse_taken_email(self, email: str, user: models.UP) -> None:
+        owner = await _or_none(self.get_by_email, email)
+        if owner is not None and owner.id != user.id:
+            raise exceptions.UserAlreadyExists
 
     async def _write_email(
         self,
@@ -1108,19 +1318,24 @@ def _refuse_privileged_fields(fields: dict[str, Any]) -> None:
         raise ValueError(f"get_oauth_user_fields must not set {', '.join(refused)}.")
 
 
+def _has_own_fingerprint(helper_class: type[Any]) -> bool:
+    verifying = next((base for base in helper_class.__mro__ if "verify_and_update" in vars(base)), object)
+    return callable(vars(verifying).get("fingerprint"))
+
+
 def _required_claims(
     token: str,
     secret: SecretType,
-    audience: str,
+    audience: list[str],
     required: set[str],
     *,
     refusal: type[exceptions.FastAPIUsersException],
 ) -> dict[str, Any]:
     try:
-        claims = decode_jwt(token, secret, [audience])
+        claims = decode_jwt(token, secret, audience)
     except jwt.PyJWTError as error:
         raise refusal from error
-    if not required <= claims.keys():
+    if not all(isinstance(claims.get(name), str) for name in required):
         raise refusal
     return claims
 

@@ -425,6 +425,36 @@ class UserDatabaseSuite:
         found = await user_db.get(user.id)
         assert (found.is_verified, found.is_active, found.email) == (True, True, "ann@example.org")
 
+    async def test_an_update_on_a_condition_writes_all_or_nothing(self, user_db: Any) -> None:
+        user = await self.create(user_db)
+        condition, change = {"hashed_password": "hash"}, {"hashed_password": "new", "is_verified": True}
+
+        assert await user_db.update_where(user, {**condition, "email": "ann@example.com"}, change) is None
+        assert (user.email, user.hashed_password, user.is_verified) == ("ann@example.org", "hash", False)
+        assert await user_db.update_where(user, {**condition, "email": "ann@example.org"}, change) is user
+        assert (user.hashed_password, user.is_verified) == ("new", True)
+        assert await user_db.update_where(user, condition, {"hashed_password": "newer"}) is None
+        assert await user_db.update_where(user, {"hashed_password": "new"}, {}) is user
+        assert await user_db.update_where(user, condition, {}) is None
+        found = await user_db.get(user.id)
+        assert (found.hashed_password, found.is_verified) == ("new", True)
+
+    async def test_a_condition_looks_at_letter_case_and_accents(self, user_db: Any) -> None:
+        user = await self.create(user_db, "J\u00fcrgen@example.org")
+
+        for email in ("j\u00fcrgen@example.org", "Jurgen@example.org", ""):
+            assert await user_db.update_where(user, {"email": email}, {"is_verified": True}) is None
+        assert await user_db.update_where(user, {"email": "J\u00fcrgen@example.org"}, {"is_verified": True}) is user
+
+    async def test_of_many_updates_on_the_same_condition_one_is_made(self, user_db: Any) -> None:
+        user = await self.create(user_db)
+
+        expected = {"hashed_password": "hash"}
+        made = [await user_db.update_where(user, expected, {"hashed_password": new}) for new in "abc"]
+
+        assert [updated is not None for updated in made] == [True, False, False]
+        assert (await user_db.get(user.id)).hashed_password == "a"
+
     async def test_a_deleted_user_is_gone_with_the_accounts_and_can_still_be_read(self, user_db: Any) -> None:
         user = await self.create(user_db)
         user = await user_db.add_oauth_account(user, dict(self.account))
@@ -504,6 +534,23 @@ class TransactionSuite(UserDatabaseSuite):
 
         assert await user_db.get_by_email("ann@example.org") is None
         assert not (await user_db.get(bob_id)).is_verified
+
+    async def test_an_update_on_a_condition_belongs_to_the_transaction(self, user_db: Any) -> None:
+        user = await self.create(user_db)
+        condition = {"hashed_password": "hash"}
+
+        async with user_db.transaction():
+            assert await user_db.update_where(user, {"hashed_password": "other"}, {"is_verified": True}) is None
+            assert await user_db.update_where(user, condition, {"is_superuser": True}) is user
+        with _raises(LookupError):
+            async with user_db.transaction():
+                assert await user_db.update_where(user, condition, {"hashed_password": "new"}) is user
+                assert await user_db.update_where(user, condition, {"hashed_password": "newer"}) is None
+                raise LookupError
+
+        assert (user.hashed_password, user.is_verified, user.is_superuser) == ("hash", False, True)
+        found = await user_db.get(user.id)
+        assert (found.hashed_password, found.is_verified, found.is_superuser) == ("hash", False, True)
 
     async def test_accounts_in_a_transaction_that_fails_stay_as_they_were(self, user_db: Any) -> None:
         user = await self.create(user_db)

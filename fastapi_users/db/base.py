@@ -31,6 +31,19 @@ class BaseUserDatabase(Generic[UP, ID]):
     async def update(self, user: UP, update_dict: dict[str, Any]) -> UP:
         raise NotImplementedError
 
+    async def update_where(self, user: UP, expected: dict[str, Any], update_dict: dict[str, Any]) -> UP | None:
+        """Write only if the user is still stored with these values, and otherwise nothing: ``None``.
+
+        Of several who expect the same, one may succeed. Here it is a look and then :meth:`update`, which is enough
+        where nobody comes between; an adapter for a database makes one step of the two. A subclass of it that overrides
+        :meth:`update` is still called.
+        """
+        stored = await self.get(user.id)
+        if stored is None or any(getattr(stored, name) != value for name, value in expected.items()):
+            return None
+        updated: UP | None = await self.update(user, update_dict)
+        return user if updated is None else updated  # an adapter that gives back nothing has written all the same
+
     async def delete(self, user: UP) -> None:
         raise NotImplementedError
 

@@ -1,7 +1,9 @@
 """Documents and adapters for Beanie 2: the names and fields of ``fastapi-users-db-beanie`` 5."""
 
 import unicodedata
+import uuid
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, cast
 
@@ -15,10 +17,12 @@ from fastapi_users.exceptions import InvalidID, OAuthAccountAlreadyLinked
 from fastapi_users.models import UserProtocol
 
 with needs_extra("beanie"):
-    from beanie import Document, PydanticObjectId, Save
+    from beanie import Document, PydanticObjectId, Save, Update, UpdateResponse
     from beanie.exceptions import DocumentNotFound
     from beanie.odm.actions import ActionDirections, ActionRegistry
     from beanie.odm.utils.encoder import Encoder
+    from beanie.odm.utils.parsing import merge_models
+    from beanie.odm.utils.state import save_state_after
     from bson.errors import InvalidId
     from pymongo import IndexModel
     from pymongo.collation import Collation
@@ -127,6 +131,14 @@ class ObjectIDIDMixin:
         return parsed
 
 
+class _NotAsExpected(Exception):
+    """Nothing was written, since the document has other values by now."""
+
+
+# Not an argument: `update` may be the application's, on its way to ours, and takes what it always took.
+_expectation: ContextVar[tuple[Any, dict[str, Any]] | None] = ContextVar("_expectation", default=None)
+
+
 class BeanieUserDatabase(BaseUserDatabase[UP_BEANIE, Any], Generic[UP_BEANIE]):
     """Users in a collection, ids of whatever type the document declares.
 
@@ -169,8 +181,23 @@ class BeanieUserDatabase(BaseUserDatabase[UP_BEANIE, Any], Generic[UP_BEANIE]):
 
         :raises DocumentNotFound: the user was deleted meanwhile.
         """
-        await _update(user, update_dict)
+        expectation = _expectation.get()
+        await _update(user, update_dict, expectation[1] if expectation is not None and expectation[0] is user else None)
         return user
+
+    async def update_where(
+        self, user: UP_BEANIE, expected: dict[str, Any], update_dict: dict[str, Any]
+    ) -> UP_BEANIE | None:
+        """One step, which :meth:`update` makes: one of yours has to hand the user on to it."""
+        if not update_dict:
+            return await super().update_where(user, expected, update_dict)
+        expectation = _expectation.set((user, expected))
+        try:
+            return await self.update(user, update_dict)
+        except _NotAsExpected:
+            return None
+        finally:
+            _expectation.reset(expectation)
 
     async def delete(self, user: UP_BEANIE) -> None:
         await cast("Document", user).delete()
@@ -353,32 +380,70 @@ def _folded(email: str) -> str:
     return unicodedata.normalize("NFC", email).lower()
 
 
-async def _update(document: Any, update_dict: Mapping[str, Any]) -> None:
+async def _update(document: Any, update_dict: Mapping[str, Any], expected: dict[str, Any] | None = None) -> None:
+    previous = {name: getattr(document, name, None) for name in update_dict}
     for name, value in update_dict.items():
         setattr(document, name, value)
     if update_dict:
-        await _save(document, _keys(type(document), update_dict), {})
+        try:
+            await _save(document, _keys(type(document), update_dict), {}, expected=expected)
+        except _NotAsExpected:
+            for name, value in previous.items():
+                setattr(document, name, value)
+            raise
 
 
-async def _save(document: Any, keys: set[str], changes: dict[str, dict[str, Any]], **options: Any) -> None:
+async def _save(
+    document: Any,
+    keys: set[str],
+    changes: dict[str, dict[str, Any]],
+    *,
+    expected: dict[str, Any] | None = None,
+    **options: Any,
+) -> None:
     """What ``document.save()`` does, with its events, but writing these fields only, and those that the events set.
 
     :param changes: to be made besides.
+    :param expected: what the document has to hold for it.
     :raises DocumentNotFound: it was deleted meanwhile. ``save()`` would bring it back.
     """
     before = _stored(document, document)
     await document.validate_self()
     await ActionRegistry.run_actions(document, Save, ActionDirections.BEFORE, exclude=[])
+    if expected is not None:
+        await ActionRegistry.run_actions(document, Update, ActionDirections.BEFORE, exclude=[])
     after = _stored(document, document)
     keys = keys | {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
     _add_changes(changes, after, keys)
-    try:
-        await document.update(changes, **options)
-    except AttributeError as error:  # Beanie reads the answer, and does not look whether there is one
-        if await type(document).find({"_id": document.id}).count():
-            raise
-        raise DocumentNotFound(f"{type(document).__name__} {document.id} is not in the database.") from error
+    if expected is not None:
+        await _write_where(document, changes, expected)
+    else:
+        try:
+            await document.update(changes, **options)
+        except AttributeError as error:  # Beanie reads the answer, and does not look whether there is one
+            if await type(document).find({"_id": document.id}).count():
+                raise
+            raise DocumentNotFound(f"{type(document).__name__} {document.id} is not in the database.") from error
     await ActionRegistry.run_actions(document, Save, ActionDirections.AFTER, exclude=[])
+
+
+@save_state_after
+async def _write_where(document: Any, changes: dict[str, dict[str, Any]], expected: dict[str, Any]) -> None:
+    """What ``document.update()`` does, which takes no condition.
+
+    :raises _NotAsExpected: and that means gone as well.
+    """
+    where: dict[str, Any] = {"_id": document.id}
+    for name, value in expected.items():
+        where |= {key: {"$eq": value} for key in _keys(type(document), [name])}
+    if document.get_settings().use_revision:
+        where["revision_id"] = document.revision_id
+        changes.setdefault("$set", {})["revision_id"] = uuid.uuid4()
+    found = await type(document).find_one(where).update(changes, response_type=UpdateResponse.NEW_DOCUMENT)
+    if found is None:
+        raise _NotAsExpected
+    merge_models(document, found)
+    await ActionRegistry.run_actions(document, Update, ActionDirections.AFTER, exclude=[])
 
 
 def _stored(model: BaseModel, document: Any) -> dict[str, Any]:

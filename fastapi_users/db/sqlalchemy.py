@@ -28,6 +28,7 @@ with needs_extra("sqlalchemy"):
         TIMESTAMP,
         BigInteger,
         Boolean,
+        ClauseElement,
         Dialect,
         ForeignKey,
         Function,
@@ -543,6 +544,80 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         await self._save_changes_of(user)
         return user
 
+    async def update_where(self, user: UP, expected: dict[str, Any], update_dict: dict[str, Any]) -> UP | None:
+        """One statement. Where the application takes part when the ORM writes, as a listener or with an :meth:`update`
+        of its own, the row is locked and looked at before that is called.
+        """
+        self.session.add(user)
+        calls, mapper = self._calls, cast("Mapper[Any]", inspect(type(user)))
+        loaded = calls.session.identity_map.values()
+        is_direct = not self._overrides_update and _is_unwatched(mapper, calls.session, expected, update_dict)
+        try:
+            takes_it = self._write_where(user, expected, update_dict) if is_direct else self._lock_where(user, expected)
+            is_taken = await takes_it
+        except SQLAlchemyError:
+            # Some isolation levels know an error for a row that has changed meanwhile, on each engine another one.
+            await self._roll_back(loaded)
+            if _holds(user, expected):
+                raise
+            return None
+        if not is_taken:
+            if calls.open_transaction is None:
+                await self._roll_back(loaded)
+            return None
+        if not is_direct:
+            return await self.update(user, update_dict)
+        for name, value in update_dict.items():
+            set_committed_value(user, name, value)
+        await self._save_changes_of(user)
+        return user
+
+    async def _write_where(self, user: Any, expected: dict[str, Any], values: dict[str, Any]) -> bool:
+        state: Any = inspect(user)
+        columns = state.mapper.columns
+        table = columns[next(iter(values))].table
+        statement = (
+            update(table)
+            .where(*(column == part for column, part in zip(table.primary_key, state.identity, strict=True)))
+            .where(*(self._is_exactly(columns[name], value) for name, value in expected.items()))
+            .values({columns[name]: value for name, value in values.items()})
+        )
+        return await self._calls.execute(statement, lambda result: cast("Any", result).rowcount > 0)
+
+    async def _lock_where(self, user: Any, expected: dict[str, Any]) -> bool:
+        columns: Any = cast("Any", inspect(type(user))).columns
+        names = [name for name in expected if name in columns]  # the others are as they were read
+        if names and self._dialect == "sqlite":
+            await self._become_the_writer(columns[names[0]])
+        if names:
+            await self._calls.call("refresh", user, names, with_for_update=True)
+        return _holds(user, expected)
+
+    async def _roll_back(self, loaded: list[Any]) -> None:
+        """Everything in the session, which can be read afterwards all the same."""
+        calls = self._calls
+        await calls.rollback()
+        for row in loaded:
+            await calls.restore(row)
+        if calls.open_transaction is not None:
+            calls.open_transaction.rows.extend(loaded)  # its end rolls back once more
+
+    async def _become_the_writer(self, column: Any) -> None:
+        """On SQLite, until the transaction ends: by a write that changes nothing."""
+        no_change = update(column.table).where(false()).values({column: column})
+        await self._calls.execute(no_change, Result.close)
+
+    def _is_exactly(self, column: Any, value: Any) -> Any:
+        if self._dialect in _MYSQL and isinstance(column.type, String):
+            # Its usual collations look past letter case and accents: another mailbox.
+            column = sql_cast(column, mysql.CHAR(charset="utf8mb4")).collate("utf8mb4_bin")
+        return column == value
+
+    @property
+    def _overrides_update(self) -> bool:
+        """In a subclass, on this instance, or as a patch of the class."""
+        return getattr(self.update, "__func__", None) is not _UPDATE
+
     async def delete(self, user: UP) -> None:
         """The OAuth accounts go as well, also where their relationship has no cascade."""
         for relationship in cast("Any", inspect(type(user))).relationships:
@@ -552,7 +627,21 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
                 for account in list(getattr(user, relationship.key)):
                     await self._calls.call("delete", account)
         await self._calls.call("delete", user)
+        if self._dialect == "sqlite":
+            await self._delete_access_tokens(user)
         await self._calls.save()
+
+    async def _delete_access_tokens(self, user: Any) -> None:
+        """Where no foreign key is enforced unless every connection asks for it, and ids of deleted rows come back:
+        the tokens of the deleted user would open the account of the next one.
+        """
+        state: Any = inspect(user)
+        for mapper in state.mapper.registry.mappers:
+            if issubclass(mapper.class_, SQLAlchemyBaseAccessTokenTable):
+                for key in mapper.local_table.foreign_keys:
+                    if any(key.references(table) for table in state.mapper.tables):
+                        tokens = delete(mapper.local_table).where(key.parent == state.identity[0])
+                        await self._calls.execute(tokens, Result.close)
 
     async def add_oauth_account(self, user: Any, create_dict: dict[str, Any]) -> Any:
         account = self._require_oauth_account_table()(**create_dict)
@@ -593,9 +682,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         account_table = self._require_oauth_account_table()
         dialect = self._dialect
         if dialect == "sqlite":
-            # A write that changes nothing makes this connection the one that writes, until the transaction ends.
-            table: Any = cast("Any", inspect(account_table)).local_table
-            await self._calls.execute(update(table).where(false()).values(account_id=account_id), Result.close)
+            await self._become_the_writer(cast("Any", inspect(account_table)).local_table.c.account_id)
         elif dialect == "postgresql":
             key = func.hashtextextended(f"{oauth}:{account_id}", _OAUTH_ACCOUNT_LOCKS)
             await self._calls.execute(select(func.pg_advisory_xact_lock(key)), Result.close)
@@ -624,9 +711,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     async def reserve_email(self, email: str, owner_id: ID | None) -> bool:
         dialect = self._dialect
         if dialect == "sqlite" and not (self._has_unique_lower_email and email.isascii()):
-            # A write that changes nothing makes this connection the one that writes, until the transaction ends.
-            no_change = update(self._email_table).where(false()).values(email=email)
-            await self._calls.execute(no_change, Result.close)
+            await self._become_the_writer(self._email_table.columns["email"])
         elif dialect == "postgresql" and not self._has_unique_lower_email:
             lock = func.pg_advisory_xact_lock(func.hashtextextended(_folded(email), 0))
             await self._calls.execute(select(lock), Result.close)
@@ -729,6 +814,40 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
                 "OAuth accounts need a table: SQLAlchemyUserDatabase(session, User, OAuthAccount)."
             )
         return self.oauth_account_table
+
+
+_UPDATE = SQLAlchemyUserDatabase.update
+_OF_WRITES = ("before_flush", "after_flush", "after_flush_postexec", "before_commit")
+
+
+def _is_unwatched(mapper: Mapper[Any], session: Any, expected: dict[str, Any], values: dict[str, Any]) -> bool:
+    """Whether a statement past the ORM does all that it would do to write these attributes of a row."""
+    columns: Any = mapper.columns
+    if not values or not values.keys() <= {*columns.keys()}:
+        return False
+    session = getattr(session, "sync_session", session)
+    tables = {columns[name].table for name in (*expected, *values)}
+    attributes: Any = mapper.class_manager
+    class_: Any = mapper.class_
+    return not (
+        len(tables) > 1  # as in joined inheritance
+        or any(isinstance(columns[name].type, TypeDecorator) for name in expected)  # encrypted anew each time, say
+        or mapper.version_id_col is not None
+        or class_.__setattr__ is not object.__setattr__
+        or mapper.dispatch.before_update
+        or mapper.dispatch.after_update
+        or any(getattr(session.dispatch, name) for name in _OF_WRITES)
+        or any(attributes[name].dispatch.set for name in values)  # validators too
+        or any(isinstance(value, ClauseElement) for value in values.values())
+        or any(column.onupdate or column.server_onupdate for column in tables.pop().columns)
+        or session.in_nested_transaction()  # whose rollback forgets only what the ORM has written
+    )
+
+
+def _holds(user: Any, expected: dict[str, Any]) -> bool:
+    """As it is loaded; what could not be loaded, of a row that is gone, is nothing."""
+    expired: Any = cast("Any", inspect(user)).expired_attributes
+    return all(name not in expired and getattr(user, name) == value for name, value in expected.items())
 
 
 _OAUTH_ACCOUNT_LOCKS = 1  # a seed: those of addresses have 0
