@@ -9,6 +9,7 @@ from fastapi import HTTPException, Request, Response, status
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Receive, Scope, Send
 
 from fastapi_users.exceptions import InvalidPasswordException
@@ -123,7 +124,8 @@ def takes(**annotations: type[BaseModel]) -> Callable[[F], F]:
 
 
 class SafeRoute(APIRoute):
-    """A route whose 422 answers repeat no password and can always be written as JSON.
+    """A route whose 422 answers repeat no password and can always be written as JSON. A body of bytes that are no text,
+    or that nests too deeply, gets one too, as every other body that is no JSON: FastAPI answers 400, undocumented.
 
     What the manager leaves for later, such as mails, is done when the answer has been sent.
     """
@@ -145,11 +147,17 @@ class SafeRoute(APIRoute):
                 safe_error = RequestValidationError(
                     [presentable_error(item) for item in error.errors()], body=presentable(error.body)
                 )
+            except StarletteHTTPException as refusal:
+                if refusal.detail != _UNREADABLE_BODY:
+                    raise
+                error_item = {"type": "body_unreadable", "loc": ("body",), "msg": _UNREADABLE_BODY}
+                safe_error = RequestValidationError([error_item])
             raise safe_error
 
         return handle_safely
 
 
+_UNREADABLE_BODY = "There was an error parsing the body"  # FastAPI's words
 _MASK = "**********"
 _MAX_DEPTH = 10
 _SECRETS = ("code", "pin", "ticket")  # "postcode" is none

@@ -13,6 +13,7 @@ from fastapi_users.mail import MemoryMailer, Message
 from fastapi_users.mail.delivery import send_later
 from fastapi_users.router import ErrorCode
 from fastapi_users.router.common import Refusals, SafeRoute, presentable, presentable_email, presentable_error
+from tests.world import World
 
 TABLE = Refusals(
     {
@@ -188,3 +189,13 @@ def test_what_is_no_address_is_none(email: Any) -> None:
 @given(st.text() | st.none() | st.binary() | st.integers())
 def test_whatever_a_provider_says_is_an_address_or_none(email: Any) -> None:
     assert presentable_email(email) in (email, None)
+
+
+@pytest.mark.parametrize("body", [b'{"email": "\xff"}', b"[" * 100_000, b"1" * 5000], ids=["bytes", "depth", "digits"])
+async def test_a_body_that_cannot_be_read_is_a_422_like_any_other_that_is_no_json(world: World, body: bytes) -> None:
+    """Requirement 84: FastAPI answers 400 here, which these routes do not document."""
+    answer = await world.client.post(
+        "/auth/forgot-password", content=body, headers={"Content-Type": "application/json"}
+    )
+
+    assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body"])
