@@ -122,6 +122,10 @@ VERIFIED_LOGIN_CALLBACK = Refusals({**_CALLBACK, **_VERIFIED_LOGIN}, legacy_exam
 ASSOCIATE = Refusals(_ASSOCIATE)
 ASSOCIATE_CALLBACK = Refusals({**_CALLBACK, **_ASSOCIATE}, legacy_examples=_LEGACY_EXAMPLES)
 
+_UNAUTHORIZED: OpenAPIResponseType = {
+    status.HTTP_401_UNAUTHORIZED: {"description": "Missing token or inactive user."},
+}
+
 _OF_THE_BODY = (b"content-length", b"content-type")
 
 # What RFC 6749, section 4.1.2.1, lets a provider answer; whatever else stands there is a stranger's text.
@@ -297,8 +301,14 @@ class Flow:
 
     @property
     def authorize_responses(self) -> OpenAPIResponseType:
-        """Those of upstream, unless there is something to refuse."""
-        return AUTHORIZE.responses if self.allowed_redirects or self.allowed_scopes is not None else {}
+        """Those of upstream, unless there is something to refuse, or a target to go to."""
+        refusals = AUTHORIZE.responses if self.allowed_redirects or self.allowed_scopes is not None else {}
+        return {**self.redirect_responses, **refusals}
+
+    @property
+    def redirect_responses(self) -> OpenAPIResponseType:
+        description = "Where `redirect` asked for one: to the provider, and back to the target."
+        return {status.HTTP_303_SEE_OTHER: {"description": description}} if self.allowed_redirects else {}
 
     def route_class(self) -> type[SafeRoute]:
         """Of the callback: it takes the cookie away, and brings a browser that came for it to its target."""
@@ -603,6 +613,12 @@ def get_oauth_router(
     login_refusals, callback_refusals = (
         (VERIFIED_LOGIN, VERIFIED_LOGIN_CALLBACK) if requires_verification else (LOGIN, LOGIN_CALLBACK)
     )
+    # Version 15 documents a 200 whatever the transport answers.
+    successes: OpenAPIResponseType = {
+        code: documented
+        for code, documented in backend.transport.get_openapi_login_responses_success().items()
+        if code != status.HTTP_200_OK
+    }
     get_session_ender = (authenticator or Authenticator([backend], get_user_manager)).session_ender()
     flow = Flow(
         client=oauth_client,
@@ -681,7 +697,7 @@ def get_oauth_router(
         methods=["GET"],
         route_class_override=flow.route_class(),
         name=flow.callback_route,
-        responses=callback_refusals.responses,
+        responses={**successes, **flow.redirect_responses, **callback_refusals.responses},
         openapi_extra=login_openapi_extra(backend),
     )
     return router
@@ -746,7 +762,7 @@ def get_oauth_associate_router(
         "/authorize",
         name=f"{route_name}.authorize",
         response_model=OAuth2AuthorizeResponse,
-        responses=flow.authorize_responses,
+        responses={**_UNAUTHORIZED, **flow.authorize_responses},
     )
     async def authorize(
         request: Request,
@@ -780,6 +796,6 @@ def get_oauth_associate_router(
         route_class_override=flow.route_class(),
         name=flow.callback_route,
         response_model=user_schema,
-        responses=ASSOCIATE_CALLBACK.responses,
+        responses={**_UNAUTHORIZED, **flow.redirect_responses, **ASSOCIATE_CALLBACK.responses},
     )
     return router

@@ -466,7 +466,7 @@ async def test_the_challenge_is_documented_where_a_login_can_be_interrupted(worl
     assert login_codes(world.app) == {
         "/auth/jwt/login": ["200", "202", "400", "422"],
         "/auth/cookie/login": ["200", "202", "204", "400", "422"],
-        "/oauth/callback": ["200", "202", "400", "422"],
+        "/oauth/callback": ["200", "202", "204", "400", "422"],
         "/auth/jwt/reauthenticate": ["200", "202", "400", "401", "422"],
     }
     responses = world.app.openapi()["paths"]["/auth/jwt/login"]["post"]["responses"]

@@ -399,3 +399,13 @@ async def test_what_the_application_says_of_caches_stays(tmp_path: Path) -> None
         answer = await world.client.post("/auth/jwt/login", data=CREDENTIALS)
 
         assert answer.headers.get_list("cache-control") == ["private, max-age=5"]
+
+
+@pytest.mark.parametrize("body", [b'{"email": "\xff"}', b"[" * 100_000, b"1" * 5000], ids=["bytes", "depth", "digits"])
+async def test_a_body_that_cannot_be_read_is_a_422_like_any_other_that_is_no_json(world: World, body: bytes) -> None:
+    """Requirement 84: FastAPI answers 400 here, which these routes do not document."""
+    answer = await world.client.post(
+        "/auth/forgot-password", content=body, headers={"Content-Type": "application/json"}
+    )
+
+    assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body"])

@@ -12,6 +12,7 @@ from fastapi import HTTPException
 from httpx import AsyncClient, ConnectError, Response
 from httpx_oauth.oauth2 import GetAccessTokenError, OAuth2Token
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastapi_users.authentication.login import LoginInterrupted
 from fastapi_users.cipher import TokenCipher
@@ -657,3 +658,17 @@ async def test_the_tokens_of_a_provider_can_be_kept_encrypted(tmp_path: Path) ->
             assert account.refresh_token is not None
             assert Encrypting.oauth_token_cipher.decrypt(account.refresh_token) == "REFRESH"
             assert account.refresh_token != "REFRESH"
+
+
+def test_what_a_callback_answers_is_documented() -> None:
+    """Version 15 knows the 200 of a bearer token only, and no 401."""
+    world = World(create_async_engine("sqlite+aiosqlite://"), allowed_redirects=TARGETS)
+    paths = world.app.openapi()["paths"]
+
+    codes = {path: {*paths[path]["get"]["responses"]} for path in paths if path.endswith(("/authorize", "/callback"))}
+    assert codes == {
+        "/oauth/authorize": {"200", "303", "400", "422"},
+        "/oauth/callback": {"200", "204", "303", "400", "422"},
+        "/associate/authorize": {"200", "303", "400", "401", "422"},
+        "/associate/callback": {"200", "303", "400", "401", "422"},
+    }
