@@ -4,7 +4,7 @@ import hashlib
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 import pytest
@@ -31,9 +31,8 @@ class Server:
     async def handle(self, stream: anyio.abc.SocketStream) -> None:
         async with stream:
             self.requests.append((await stream.receive()).decode())
-            if self.hangs:
-                await stream.receive()
-            await stream.send(self.answer)
+            with suppress(anyio.BrokenResourceError):  # the client may have heard enough
+                await (anyio.sleep_forever() if self.hangs else stream.send(self.answer))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Server"]:
@@ -115,10 +114,10 @@ async def test_a_service_that_is_broken_refuses_nobody_and_is_logged_without_the
 
 
 async def test_a_service_that_does_not_answer_in_time_refuses_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """Requirement 4: one second at most by default, here a hundredth."""
+    """Requirement 4: one second at most by default, here less."""
     assert BreachedPasswords().timeout == 1
     async with Server("", hangs=True).running() as server:
-        assert not await BreachedPasswords(server.base_url, timeout=0.01)(PASSWORD)
+        assert not await BreachedPasswords(server.base_url, timeout=0.3)(PASSWORD)
 
     assert "TimeoutError" in caplog.text
 

@@ -223,6 +223,11 @@ async def test_short_ones_are_refused_where_short_passwords_are_allowed(password
     assert await code_of(password, PasswordPolicy(8)) == "common"
 
 
+def test_a_long_text_is_none_of_the_commonest_even_if_made_of_them() -> None:
+    assert is_common("football")
+    assert not is_common("football and princess and monkey " * 100)
+
+
 @given(st.text(max_size=5000))
 def test_no_text_is_too_odd(password: str) -> None:
     assert is_common(password) in (True, False)

@@ -180,7 +180,7 @@ def reset_password() -> str:
     return _page(
         "Choose a new password",
         '<form method="post" action="/auth/reset-password"><label>New password <input type="password" name="password" '
-        f'minlength="8" autocomplete="new-password" required></label><button>Save</button></form>{SEND}',
+        f'minlength="15" autocomplete="new-password" required></label><button>Save</button></form>{SEND}',
     )
 
 

@@ -45,6 +45,7 @@ from fastapi_users.db.sqlalchemy import (
     SQLAlchemyUniqueOAuthAccountMixin,
     SQLAlchemyWideOAuthAccountMixin,
 )
+from fastapi_users.password_policy import PasswordPolicy
 
 SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
 BASE_URL = os.environ.get("BASE_URL", "http://127.0.0.1:8000")
@@ -78,6 +79,7 @@ class UserRead(schemas.LinkedOAuthAccountsMixin, schemas.BaseUser[UUID]):
 class UserManager(UUIDIDMixin, BaseUserManager[User, UUID]):
     reset_password_token_secret = verification_token_secret = SECRET
     mask_passwords_in_hooks = True
+    password_policy = PasswordPolicy()
 
     async def get_oauth_user_fields(self, oauth_name: str, profile: Mapping[str, Any]) -> dict[str, Any]:
         """Of a new user. A name is what somebody typed in at the provider: check it like a form."""

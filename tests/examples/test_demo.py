@@ -362,14 +362,16 @@ async def test_opening_the_links_uses_no_token_up(demo: httpx.AsyncClient) -> No
 @pytest.mark.parametrize(
     ("password", "reason"),
     [
-        ("7 chars", "The password needs at least 8 characters."),
-        ("I am ADA the first", "The password must not contain your e-mail address."),
+        ("14 characters.", "Use at least 15 characters."),
+        ("Ada at FastAPI-Users 2024", "This password is made of your address, your name or the name of this site."),
+        ("P@ssw0rd12345678!", "Many people use this password, or parts of it."),
     ],
 )
 async def test_a_bad_password_is_refused_with_the_reason(demo: httpx.AsyncClient, password: str, reason: str) -> None:
     answer = await demo.post("/auth/register", json={"email": EMAIL, "password": password})
     assert answer.status_code == 400
-    assert answer.json() == {"detail": {"code": "REGISTER_INVALID_PASSWORD", "reason": reason}}
+    assert answer.json()["detail"]["code"] == "REGISTER_INVALID_PASSWORD"
+    assert answer.json()["detail"]["reason"].startswith(reason)
 
 
 async def test_an_address_with_two_letters_may_have_them_in_its_password(demo: httpx.AsyncClient) -> None:
