@@ -616,6 +616,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             *(["is_active"] if flags.get("is_active") is False else []),
         }
         others = tuple(sorted(update_dict.keys() - {"email", "password"}))
+        is_masked = self.mask_passwords_in_hooks and has_new_password
+        shown = {**update_dict, "password": _MASK} if is_masked else update_dict
         facts = await self._facts(request)
         token = ""
         async with self._unit_of_work():
@@ -636,7 +638,6 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                 )
             if others:
                 await self._seam_event(events.Updated(user_id=user.id, request=facts, fields=others, flags=flags))
-        shown = {**update_dict, "password": _MASK} if self.mask_passwords_in_hooks and has_new_password else update_dict
         await self.on_after_update(updated_user, shown, request)
         if has_new_password:
             await self.on_after_password_changed(updated_user, request)

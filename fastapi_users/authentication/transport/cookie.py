@@ -44,7 +44,7 @@ class CookieTransport(Transport):
         self.cookie_secure = cookie_secure
         self.cookie_httponly = cookie_httponly
         self.cookie_samesite: Literal["lax", "strict", "none"] = cookie_samesite
-        self.csrf_protection = cookie_samesite.lower() == "none" if csrf_protection is None else csrf_protection
+        self.csrf_protection = cookie_samesite.lower() == "none" if csrf_protection is None else bool(csrf_protection)
         self.trusted_origins = check_origins(trusted_origins)
         self.scheme = (  # pyright: ignore[reportIncompatibleVariableOverride] -- narrower
             SameSiteAPIKeyCookie(name=cookie_name, trusted_origins=self.trusted_origins)

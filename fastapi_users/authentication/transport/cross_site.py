@@ -60,8 +60,8 @@ class SameSiteAPIKeyCookie(APIKeyCookie):
     Of a WebSocket the cookie is given as it is: ``current_websocket_user`` has a check, and allowed origins, of its own.
     """
 
-    def __init__(self, *, name: str, trusted_origins: Collection[str]) -> None:
-        super().__init__(name=name, scheme_name=APIKeyCookie.__name__, auto_error=False)
+    def __init__(self, *, name: str, trusted_origins: Collection[str], scheme_name: str | None = None) -> None:
+        super().__init__(name=name, scheme_name=scheme_name or APIKeyCookie.__name__, auto_error=False)
         self.trusted_origins = trusted_origins
 
     async def __call__(self, request: HTTPConnection) -> str | None:
