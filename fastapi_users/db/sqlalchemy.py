@@ -823,7 +823,7 @@ _OF_WRITES = ("before_flush", "after_flush", "after_flush_postexec", "before_com
 def _is_unwatched(mapper: Mapper[Any], session: Any, expected: dict[str, Any], values: dict[str, Any]) -> bool:
     """Whether a statement past the ORM does all that it would do to write these attributes of a row."""
     columns: Any = mapper.columns
-    if not values or not values.keys() <= {*columns.keys()}:
+    if not values or not {*expected, *values} <= {*columns.keys()}:
         return False
     session = getattr(session, "sync_session", session)
     tables = {columns[name].table for name in (*expected, *values)}

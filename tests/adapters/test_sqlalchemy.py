@@ -10,7 +10,7 @@ import anyio
 import pytest
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlmodel import Field as SQLModelField
 from sqlmodel import SQLModel
@@ -34,6 +34,7 @@ from tests.world import (
     OAuthAccount,
     RecommendedOAuthAccount,
     User,
+    UserManager,
     World,
 )
 
@@ -177,6 +178,69 @@ async def test_of_many_changes_to_one_address_one_succeeds(world: World) -> None
             tasks.start_soon(change, index)
 
     assert sorted(status_codes) == [200] + [400] * 5
+
+
+class OwnUpdate(SQLAlchemyUserDatabase[User, uuid.UUID]):
+    """As applications extend it."""
+
+    async def update(self, user: User, update_dict: dict[str, Any]) -> User:
+        return await super().update(user, {**update_dict, "nickname": "updated"})
+
+
+async def use_one_reset_token_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = await world.insert_user()
+    await world.client.post("/auth/forgot-password", json={"email": user.email})
+    token, arrived, all_arrived = world.outbox.token(to=user.email), list[str](), anyio.Event()
+
+    async def wait_for_the_others(self: Any, password: str, user: Any) -> None:
+        arrived.append(password)
+        if len(arrived) == 6:
+            all_arrived.set()
+        await all_arrived.wait()
+
+    monkeypatch.setattr(UserManager, "validate_password", wait_for_the_others)
+    answers: dict[str, tuple[int, Any]] = {}
+
+    async def reset(password: str) -> None:
+        answer = await world.client.post("/auth/reset-password", json={"token": token, "password": password})
+        answers[password] = (answer.status_code, answer.json())
+
+    async with anyio.create_task_group() as tasks:
+        for index in range(6):
+            tasks.start_soon(reset, f"password {index}")
+
+    lost = (400, {"detail": "RESET_PASSWORD_BAD_TOKEN"})
+    assert sorted(answers.values()) == [(200, None)] + [lost] * 5
+    (winner,) = [password for password, answer in answers.items() if answer != lost]
+    assert world.hooks == [("reset", user.email)]
+    assert await world.log_in(password=winner)
+
+
+@pytest.mark.parametrize("adapter", [SQLAlchemyUserDatabase, OwnUpdate], ids=["our update", "one of the application"])
+async def test_of_six_uses_of_a_reset_token_one_counts(
+    world: World, adapter: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requirement 24."""
+    monkeypatch.setattr("tests.world.SQLAlchemyUserDatabase", adapter)
+
+    await use_one_reset_token_at_once(world, monkeypatch)
+
+    async with world.session_maker() as session:
+        (user,) = (await session.execute(select(User))).unique().scalars()
+        assert user.nickname == ("updated" if adapter is OwnUpdate else None)
+
+
+@pytest.mark.parametrize("adapter", [SQLAlchemyUserDatabase, OwnUpdate], ids=["our update", "one of the application"])
+@pytest.mark.parametrize("engine", ["postgresql, asyncpg", "postgresql, psycopg"])
+async def test_it_does_so_too_where_the_database_has_an_error_for_the_others(
+    engine: str, adapter: type[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.world.SQLAlchemyUserDatabase", adapter)
+    async with database(engine, tmp_path) as url, World.on(url) as world:
+        world.session_maker = async_sessionmaker(
+            world.engine.execution_options(isolation_level="REPEATABLE READ"), expire_on_commit=False
+        )
+        await use_one_reset_token_at_once(world, monkeypatch)
 
 
 async def test_of_many_first_logins_with_one_account_all_succeed_and_make_one_user(world: World) -> None:
