@@ -48,7 +48,7 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
         return get_verify_router(self.get_user_manager, user_schema)
 
     def get_reset_password_router(self) -> APIRouter:
-        return get_reset_password_router(self.get_user_manager)
+        return get_reset_password_router(self.get_user_manager, authenticator=self.authenticator)
 
     def get_auth_router(
         self,

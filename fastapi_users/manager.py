@@ -4,8 +4,8 @@ import logging
 import time
 import uuid
 import warnings
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from functools import cache, partial
@@ -52,12 +52,27 @@ _MASK = "**********"
 _FLAGS = ("is_active", "is_superuser", "is_verified")
 _NOT_FROM_A_PROFILE = frozenset({*_FLAGS, "id", "email", "hashed_password", "oauth_accounts"})
 
-users_with_ended_sessions: ContextVar[list[Any] | None] = ContextVar("users_with_ended_sessions", default=None)
-"""Whose credentials changed, for a route that set a list: the sessions of those users have to end.
+_session_ender: ContextVar[Callable[[Any], Awaitable[None]] | None] = ContextVar("session_ender", default=None)
 
-The manager cannot end them, since it knows no strategies, and the routes do not see what happens inside of it. It is
-no attribute of the manager, because tests and scripts share one among many requests.
-"""
+
+@contextmanager
+def ending_sessions(end_sessions: Callable[[Any], Awaitable[None]]) -> Iterator[None]:
+    """Inside, whoever changes the credentials of a user ends the sessions of that user, in the same transaction.
+
+    The manager knows no strategies, and a route does not see what happens inside of the manager. It is no attribute of
+    the manager, because tests and scripts share one among many requests.
+    """
+    token = _session_ender.set(end_sessions)
+    try:
+        yield
+    finally:
+        _session_ender.reset(token)
+
+
+async def _end_sessions(user: Any) -> None:
+    end_sessions = _session_ender.get()
+    if end_sessions is not None:
+        await end_sessions(user)
 
 
 class _Condition(NamedTuple):
@@ -126,6 +141,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         With it, a mailed token counts once, and only as long as no newer one was asked for.
     :cvar email_change_requires_confirmation: users who change their address keep the old one until they confirm the new.
     :cvar oauth_token_cipher: keeps the tokens of providers encrypted; its ``decrypt`` reads them.
+    :cvar sessions_end_with_credentials: a change of password or address, a reset, deactivation and deletion end the
+        sessions of the user, but for the one that made the change (OWASP ASVS 5.0, 7.4.2 and 7.4.3).
     :cvar login_ticket_secret: signs the tickets of interrupted logins; ``reset_password_token_secret`` where it is ``None``.
     """
 
@@ -155,6 +172,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     oauth_token_cipher: TokenCipher | None = None
 
     mask_passwords_in_hooks: bool = False
+    sessions_end_with_credentials: bool = True
 
     user_db: BaseUserDatabase[models.UP, models.ID]
     password_helper: PasswordHelperProtocol
@@ -384,10 +402,15 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             raise exceptions.OAuthAccountNotExists
         if not _has_expired(account, min_lifetime_seconds):
             return self._decrypt(account.access_token)
-        async with _lock_in_process(account), self._transaction():
-            owner: Any = user
-            if isinstance(self.user_db, BaseUserDatabase):
-                owner, account = await self.user_db.lock_oauth_account(owner, account)
+        async with _alone_in_process(account):
+            return await self._refresh_under_lock(user, account, oauth_client, min_lifetime_seconds)
+
+    async def _refresh_under_lock(self, user: Any, account: Any, oauth_client: Any, min_lifetime_seconds: float) -> str:
+        async with self._transaction():
+            user_db: Any = self.user_db
+            is_ours = isinstance(user_db, BaseUserDatabase)
+            lock = user_db.lock_oauth_account if is_ours else partial(BaseUserDatabase.lock_oauth_account, user_db)
+            owner, account = await lock(user, account)
             if not _has_expired(account, min_lifetime_seconds):
                 return self._decrypt(account.access_token)  # by somebody who was faster
             try:
@@ -666,6 +689,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     async def delete(self, user: models.UP, request: Request | None = None) -> None:
         user_id, email = user.id, user.email  # some sessions forget the user when the hook commits
         await self.on_before_delete(user, request)
+        if isinstance(self.user_db, BaseUserDatabase):
+            await self.user_db.restore(user)
         async with self._unit_of_work():
             await self._seam_before_delete(user, request)
             await self.user_db.delete(user)
@@ -823,14 +848,14 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         """
         if self.one_time_secret_model is not None:
             await end_all(self.user_db.store(self.one_time_secret_model), str(user.id))
-        users = users_with_ended_sessions.get()
-        if users is not None:
-            users.append(user)
+        if self.sessions_end_with_credentials:
+            await _end_sessions(user)
 
     async def _seam_before_delete(self, user: models.UP, request: Request | None) -> None:
         """In the transaction of the deletion, once the application has not prevented it: delete what is the user's."""
         if self.one_time_secret_model is not None:
             await delete_all(self.user_db.store(self.one_time_secret_model), str(user.id))
+        await _end_sessions(user)
 
     async def _seam_event(self, event: events.Event) -> None:
         """Every event, once, in the transaction of what happened."""
@@ -898,8 +923,13 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         """A transaction, if anything but the change itself belongs to it: an application without features and
         subscribers writes as it did without us, also where it overrides what is called inside.
         """
-        is_alone = self.subscribers is None and self.one_time_secret_model is None and not _uses_seams(type(self))
-        return nullcontext() if is_alone else self._transaction()
+        has_company = (
+            self.subscribers is not None
+            or self.one_time_secret_model is not None
+            or _overrides(self, "_seam_credentials_changed", "_seam_before_delete", "_seam_event")
+            or (_session_ender.get() is not None and not _overrides(self, "_update"))
+        )
+        return self._transaction() if has_company else nullcontext()
 
     def _transaction(self) -> AbstractAsyncContextManager[None]:
         """Of the adapter; none where that is just an object with the eight methods."""
@@ -1203,7 +1233,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             if _is_same_account(existing, account):
                 if account["refresh_token"] is None:  # many providers give one with the first login only
                     account = {**account, "refresh_token": existing.refresh_token}
-                user = await self.user_db.update_oauth_account(user, existing, account)
+                # Some adapters return nothing.
+                user = await self.user_db.update_oauth_account(user, existing, account) or user
         return cast("models.UP", user)
 
     async def _validate(self, password: Any, user: Any) -> None:
@@ -1277,11 +1308,8 @@ def _refuse_missing_settings(manager_class: type[BaseUserManager[Any, Any]]) -> 
                 raise TypeError(f"{manager_class.__name__} uses {base.__name__}: set {setting} in it.")
 
 
-def _uses_seams(manager_class: type[Any]) -> bool:
-    return any(
-        getattr(manager_class, seam) is not getattr(BaseUserManager, seam)
-        for seam in ("_seam_credentials_changed", "_seam_before_delete", "_seam_event")
-    )
+def _overrides(manager: Any, *names: str) -> bool:
+    return any(getattr(type(manager), name) is not getattr(BaseUserManager, name) for name in names)
 
 
 @cache
@@ -1301,6 +1329,14 @@ _refreshing: WeakValueDictionary[tuple[str, str], anyio.Lock] = WeakValueDiction
 
 def _lock_in_process(account: Any) -> anyio.Lock:
     return _refreshing.setdefault((account.oauth_name, account.account_id), anyio.Lock())
+
+
+@asynccontextmanager
+async def _alone_in_process(account: Any) -> AsyncIterator[None]:
+    async with _lock_in_process(account):
+        # Whoever has spent a refresh token has to keep the next one, also if the client has gone meanwhile.
+        with anyio.CancelScope(shield=True):
+            yield
 
 
 def _is_same_account(linked: Any, account: dict[str, Any]) -> bool:

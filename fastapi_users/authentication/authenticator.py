@@ -1,10 +1,11 @@
 import re
 from collections.abc import Callable, Coroutine, Sequence
+from copy import copy
 from inspect import Parameter, Signature
 from keyword import iskeyword
 from typing import Any, Generic, Literal, TypeVar, overload
 
-from fastapi import Depends, HTTPException, WebSocket, WebSocketException, status
+from fastapi import Depends, HTTPException, Response, WebSocket, WebSocketException, status
 from fastapi.security import (
     APIKeyHeader,
     APIKeyQuery,
@@ -12,13 +13,14 @@ from fastapi.security import (
     OAuth2AuthorizationCodeBearer,
     OAuth2PasswordBearer,
 )
+from fastapi.security.base import SecurityBase
 from makefun import with_signature
 
 from fastapi_users import models
 from fastapi_users.authentication.backend import AuthenticationBackend
 from fastapi_users.authentication.fresh import ReauthenticationRequired, refuse_stale
 from fastapi_users.authentication.strategy import Strategy
-from fastapi_users.authentication.transport.base import read_token
+from fastapi_users.authentication.transport.base import Transport, read_token
 from fastapi_users.authentication.transport.cross_site import CROSS_SITE_TOKEN, CrossSiteRequest
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.types import DependencyCallable
@@ -82,6 +84,7 @@ class Authenticator(Generic[models.UP, models.ID]):
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
         *,
         fresh: float | None = None,
+        preferred: AuthenticationBackend[models.UP, models.ID] | None = None,
     ) -> _TokenDependency[models.UP]: ...
 
     @overload
@@ -94,6 +97,7 @@ class Authenticator(Generic[models.UP, models.ID]):
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
         *,
         fresh: float | None = None,
+        preferred: AuthenticationBackend[models.UP, models.ID] | None = None,
     ) -> _OptionalTokenDependency[models.UP]: ...
 
     def current_user_token(
@@ -105,15 +109,18 @@ class Authenticator(Generic[models.UP, models.ID]):
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
         *,
         fresh: float | None = None,
+        preferred: AuthenticationBackend[models.UP, models.ID] | None = None,
     ) -> Callable[..., Coroutine[Any, Any, Any]]:
         """A dependency for the user and the token it came with.
 
+        :param preferred: is asked before the others.
         :raises DuplicateBackendNamesError: also from the routers that need a user.
         """
         flags = _flags(optional=optional, active=active, verified=verified, superuser=superuser, fresh=fresh)
+        authenticator = self if preferred is None else self._preferring(preferred)
 
         async def current_user_token_dependency(*args: Any, **kwargs: Any) -> Any:
-            return await self._authenticate(*args, **flags, **kwargs)
+            return await authenticator._authenticate(*args, **flags, **kwargs)  # noqa: SLF001 -- of this very class
 
         return _with_parameters(self._get_dependency_signature(get_enabled_backends), current_user_token_dependency)
 
@@ -254,22 +261,36 @@ class Authenticator(Generic[models.UP, models.ID]):
 
         return _with_parameters(self._get_signature_without_tokens(get_enabled_backends), token_reader_dependency)
 
-    def session_ender(self) -> Callable[..., Coroutine[Any, Any, Callable[[models.UP], Coroutine[Any, Any, None]]]]:
-        """A dependency for a coroutine function that ends all sessions of a user.
+    def session_ender(
+        self, *, keeps_own: bool = False
+    ) -> Callable[..., Coroutine[Any, Any, Callable[[models.UP], Coroutine[Any, Any, None]]]]:
+        """A dependency for a coroutine function that ends the sessions of a user.
 
-        With every backend whose strategy has a ``destroy_all_tokens(user)``. A JWT counts until it expires.
+        With every backend whose strategy has a ``destroy_all_tokens(user)``. JWTs end by themselves when the password or
+        the address has changed.
+
+        :param keeps_own: all but those whose tokens come with this request. JWTs are issued again: in a cookie, or, where
+            a script sent the old one, in the header ``Authorization`` of the answer.
         """
 
-        async def session_ender_dependency(**kwargs: Any) -> Any:
+        async def session_ender_dependency(response: Response, **kwargs: Any) -> Any:
             async def end_sessions(user: models.UP) -> None:
                 for backend in self.backends:
                     strategy = kwargs[name_to_strategy_variable_name(backend.name)]
+                    token = kwargs.get(name_to_variable_name(backend.name))
                     if hasattr(strategy, "destroy_all_tokens"):
-                        await strategy.destroy_all_tokens(user)
+                        await strategy.destroy_all_tokens(user, **({} if token is None else {"except_token": token}))
+                    if token is not None and hasattr(strategy, "reissue_token"):
+                        reissued = await strategy.reissue_token(token, user)
+                        if reissued is not None:
+                            await _hand_over(backend.transport, reissued, response)
 
             return end_sessions
 
-        return _with_parameters(self._get_signature_without_tokens(None), session_ender_dependency)
+        signature = self._get_dependency_signature() if keeps_own else self._get_signature_without_tokens(None)
+        parameter = Parameter("response", Parameter.POSITIONAL_OR_KEYWORD, annotation=Response)
+        signature = signature.replace(parameters=[parameter, *signature.parameters.values()])
+        return _with_parameters(signature, session_ender_dependency)
 
     async def _authenticate(
         self,
@@ -302,10 +323,10 @@ class Authenticator(Generic[models.UP, models.ID]):
                         session = strategy, token
                         break
 
-        refusal = _refusal(user, active=active, verified=verified, superuser=superuser)
+        refusal = refusal_status(user, active=active, verified=verified, superuser=superuser)
         if refusal is not None:
             if not optional:
-                raise CrossSiteRequest if is_cross_site and user is None else HTTPException(status_code=refusal)
+                raise CrossSiteRequest if is_cross_site and user is None else _refused(refusal, enabled_backends, token)
             return None, token
         if fresh is not None and user is not None and session is not None:
             try:
@@ -316,10 +337,18 @@ class Authenticator(Generic[models.UP, models.ID]):
                 return None, token
         return user, token
 
+    def _preferring(
+        self, backend: AuthenticationBackend[models.UP, models.ID]
+    ) -> "Authenticator[models.UP, models.ID]":
+        reordered = copy(self)
+        reordered.backends = sorted(self.backends, key=lambda other: other is not backend)
+        return reordered
+
     def _get_dependency_signature(
         self,
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
     ) -> Signature:
+        _tell_schemes_apart(self.backends)
         parameters = [_dependency_parameter("user_manager", self.get_user_manager)]
         for backend in self.backends:
             name = name_to_variable_name(backend.name)
@@ -352,6 +381,21 @@ class Authenticator(Generic[models.UP, models.ID]):
         )
 
 
+def _tell_schemes_apart(backends: Sequence[AuthenticationBackend[Any, Any]]) -> None:
+    """Give a name of its own to each scheme that another would replace in the OpenAPI document, for being of its class.
+
+    The last one keeps the name: it is the one that has been in the document so far.
+    """
+    known: dict[str, Any] = {}
+    for backend in reversed(backends):
+        scheme: Any = backend.transport.scheme
+        if not isinstance(scheme, SecurityBase) or not hasattr(scheme, "model"):
+            continue  # a function, which is in no document
+        name = scheme.scheme_name
+        if known.setdefault(name, scheme).model != scheme.model:
+            scheme.scheme_name = f"{name}_{name_to_variable_name(backend.name)}"
+
+
 def _with_parameters(signature: Signature, function: F) -> F:
     """Give a function of ``**kwargs`` the parameters that FastAPI has to resolve for it."""
     resolved: F = with_signature(signature)(function)
@@ -367,8 +411,10 @@ def _flags(**flags: Any) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if name != "fresh" or value is not None}
 
 
+# Whose tokens come in the header Authorization.
+_OF_AUTHORIZATION = (HTTPBearer, OAuth2AuthorizationCodeBearer, OAuth2PasswordBearer)
 # A browser adds these tokens to no request by itself. A subclass may read a cookie as well, hence the very classes.
-_SENT_BY_SCRIPTS = (APIKeyHeader, APIKeyQuery, HTTPBearer, OAuth2AuthorizationCodeBearer, OAuth2PasswordBearer)
+_SENT_BY_SCRIPTS = (APIKeyHeader, APIKeyQuery, *_OF_AUTHORIZATION)
 
 
 def _is_own_origin(websocket: WebSocket, allowed_origins: Sequence[str]) -> bool:
@@ -380,7 +426,27 @@ def _is_own_origin(websocket: WebSocket, allowed_origins: Sequence[str]) -> bool
     return host == websocket.headers.get("host") and (scheme == "https" or websocket.url.scheme == "ws")
 
 
-def _refusal(user: models.UP | None, *, active: bool, verified: bool, superuser: bool) -> int | None:
+async def _hand_over(transport: Transport, token: str, response: Response) -> None:
+    """With an answer that is about something else."""
+    login_response = await transport.get_login_response(token)
+    for cookie in login_response.headers.getlist("set-cookie"):
+        response.headers.append("set-cookie", cookie)
+    if isinstance(transport.scheme, _OF_AUTHORIZATION):
+        response.headers["Authorization"] = f"Bearer {token}"
+
+
+def _refused(
+    refusal: int, backends: Sequence[AuthenticationBackend[models.UP, models.ID]], token: str | None
+) -> HTTPException:
+    """With the challenge of RFC 6750, section 3, where there is a backend for it: whether what came was not it."""
+    is_challenge = refusal == status.HTTP_401_UNAUTHORIZED and any(
+        isinstance(backend.transport.scheme, _OF_AUTHORIZATION) for backend in backends
+    )
+    challenge = "Bearer" if token is None else 'Bearer error="invalid_token"'
+    return HTTPException(refusal, headers={"WWW-Authenticate": challenge} if is_challenge else None)
+
+
+def refusal_status(user: models.UP | None, *, active: bool, verified: bool, superuser: bool = False) -> int | None:
     if user is None or (active and not user.is_active):
         return status.HTTP_401_UNAUTHORIZED
     if (verified and not user.is_verified) or (superuser and not user.is_superuser):

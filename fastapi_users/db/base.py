@@ -117,6 +117,9 @@ class BaseUserDatabase(Generic[UP, ID]):
         """
         await callback()
 
+    async def restore(self, user: UP) -> None:
+        """Load what a commit of the application made the session forget, so that the attributes can be read."""
+
     async def recover(self, error: Exception) -> None:
         """Stay usable, with what is loaded, after an error that somebody else has caught and that may be of the database."""
 

@@ -739,6 +739,10 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         else:
             transaction.callbacks.append(callback)
 
+    async def restore(self, user: UP) -> None:
+        if cast("Any", inspect(user)).expired_attributes:  # by a session made with expire_on_commit=True
+            await self._calls.restore(user)
+
     async def recover(self, error: Exception) -> None:
         calls = self._calls
         if isinstance(error, SQLAlchemyError) or not calls.session.is_active:
@@ -971,14 +975,19 @@ class SQLAlchemyStore(Generic[M]):
         return await self._write(delete(self._model).where(*self._conditions(where)))
 
     async def _write(self, statement: Any) -> int:
+        calls = self._calls
+        loaded = calls.session.identity_map.values()
         try:
-            count = await self._calls.execute(
+            count = await calls.execute(
                 statement, lambda result: cast("Any", result).rowcount, synchronize_session=False
             )
         except BaseException:
-            await self._calls.rollback()
+            await calls.rollback()
             raise
-        await self._calls.save()
+        await calls.save()
+        for row in loaded:
+            if cast("Any", inspect(row)).expired_attributes:  # by a session made with expire_on_commit=True
+                await calls.restore(row)
         return int(count)
 
     def _conditions(self, where: Where) -> Iterator[Any]:

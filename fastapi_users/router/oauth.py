@@ -4,8 +4,7 @@ import re
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -39,7 +38,7 @@ from fastapi_users.exceptions import (
     UserNotVerified,
 )
 from fastapi_users.jwt import JWT_ALGORITHM, SecretType, _get_secret_value, decode_jwt, generate_jwt
-from fastapi_users.manager import BaseUserManager, UserManagerDependency, users_with_ended_sessions
+from fastapi_users.manager import BaseUserManager, UserManagerDependency, ending_sessions
 from fastapi_users.openapi import OpenAPIResponseType
 from fastapi_users.router.common import CSRF_TOKEN_COOKIE_NAME, ErrorCode, Refusals, SafeRoute, presentable_email
 from fastapi_users.router.id_token import IDTokenVerifier, InvalidIDToken
@@ -487,17 +486,6 @@ class Flow:
             return {}
 
 
-@contextmanager
-def collecting_ended_sessions() -> Iterator[list[Any]]:
-    """The users whose sessions have to end, since the manager replaced their credentials."""
-    users: list[Any] = []
-    token = users_with_ended_sessions.set(users)
-    try:
-        yield users
-    finally:
-        users_with_ended_sessions.reset(token)
-
-
 def _takes(function: Callable[..., Any], *names: str) -> bool:
     parameters = inspect.signature(function).parameters
     return {*names} <= {*parameters} or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
@@ -667,7 +655,7 @@ def get_oauth_router(
             identity = await flow.get_identity(token, claims[CSRF_TOKEN_KEY])
         is_vouched_for = identity.email_verified is not False
         may_link = identity.email_verified is True if policy == "verified" else is_vouched_for
-        with login_refusals, collecting_ended_sessions() as users:
+        with login_refusals, ending_sessions(end_sessions):
             user = await user_manager.oauth_callback(
                 flow.client.name,
                 *identity.arguments,
@@ -676,8 +664,6 @@ def get_oauth_router(
                 is_verified_by_default=is_verified_by_default and is_vouched_for,
                 **_further_arguments(user_manager, identity, policy),
             )
-        for ended in users:  # also if the login is refused now: nothing else would end them later
-            await end_sessions(ended)
         with login_refusals:
             refuse_unfit(user, requires_verification=requires_verification)
         # Not within the table: exceptions of the application's hooks are no refusals of ours.

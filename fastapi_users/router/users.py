@@ -1,3 +1,4 @@
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response, status
@@ -16,7 +17,7 @@ from fastapi_users.exceptions import (
     UserNotExists,
 )
 from fastapi_users.jwt import _get_secret_value
-from fastapi_users.manager import BaseUserManager, UserManagerDependency
+from fastapi_users.manager import BaseUserManager, UserManagerDependency, ending_sessions
 from fastapi_users.openapi import OpenAPIResponseType
 from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, csrf_responses, takes
 
@@ -77,6 +78,7 @@ def get_users_router(
     superusers_only = {**_SUPERUSERS_ONLY, **csrf_responses(authenticator.backends)}
     get_current_active_user = authenticator.current_user(active=True, verified=requires_verification)
     get_current_superuser = authenticator.current_user(active=True, verified=requires_verification, superuser=True)
+    get_session_ender = authenticator.session_ender(keeps_own=True)
 
     async def get_user_or_404(
         id: str,
@@ -104,12 +106,13 @@ def get_users_router(
         user_update: schemas.BaseUserUpdate,
         user: models.UP = Depends(get_current_active_user),
         user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
+        end_sessions: Callable[[models.UP], Awaitable[None]] = Depends(get_session_ender),
     ) -> schemas.U:
         with CURRENT_PASSWORD:
             await _check_current_password(
                 request, user_update, user, user_manager=user_manager, is_required=requires_current_password
             )
-        with UPDATE:
+        with UPDATE, ending_sessions(end_sessions):
             updated_user = await user_manager.update(user_update, user, safe=True, request=request)
         return user_schema.model_validate(updated_user)
 
@@ -136,8 +139,9 @@ def get_users_router(
         user_update: schemas.BaseUserUpdate,
         user: Any = Depends(get_user_or_404),
         user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
+        end_sessions: Callable[[models.UP], Awaitable[None]] = Depends(get_session_ender),
     ) -> schemas.U:
-        with UPDATE:
+        with UPDATE, ending_sessions(end_sessions):
             updated_user = await user_manager.update(user_update, user, safe=False, request=request)
         return user_schema.model_validate(updated_user)
 
@@ -153,8 +157,10 @@ def get_users_router(
         request: Request,
         user: Any = Depends(get_user_or_404),
         user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
+        end_sessions: Callable[[models.UP], Awaitable[None]] = Depends(get_session_ender),
     ) -> None:
-        await user_manager.delete(user, request=request)
+        with ending_sessions(end_sessions):
+            await user_manager.delete(user, request=request)
 
     return router
 

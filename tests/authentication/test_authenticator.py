@@ -393,3 +393,41 @@ async def test_all_sessions_of_a_user_end_in_every_backend_that_can_end_them() -
         assert (await client.post("/")).status_code == 200
 
     assert ended == ["plain@example.org"] * 2
+
+
+async def test_every_backend_of_one_kind_stands_in_the_document() -> None:
+    """E9: of two cookies, or two bearer tokens, the last one took the place of the first."""
+
+    def cookie(name: str) -> CookieTransport:
+        return CookieTransport(cookie_name=name)
+
+    class Function(Transport):
+        @staticmethod
+        def scheme() -> None: ...  # type: ignore[override]  # any callable will do
+
+    bearer = BearerTransport("login")
+    backends = [
+        Backend("function", Function(), by_name),  # type: ignore[abstract]  # nothing is abstract at run time
+        Backend("one", cookie("one"), by_name),
+        Backend("two", cookie("two"), by_name),
+        Backend("three", bearer, by_name),
+        Backend("same", bearer, by_name),
+    ]
+    app = FastAPI()
+    for _ in range(2):
+        current_user = authenticator(*backends).current_user()
+
+    @app.get("/")
+    async def read(user: Any = Depends(current_user)) -> None: ...
+
+    document = app.openapi()
+    assert {name: scheme.get("name") for name, scheme in document["components"]["securitySchemes"].items()} == {
+        "APIKeyCookie_one": "one",
+        "APIKeyCookie": "two",
+        "OAuth2PasswordBearer": None,
+    }
+    assert document["paths"]["/"]["get"]["security"] == [
+        {"APIKeyCookie_one": []},
+        {"APIKeyCookie": []},
+        {"OAuth2PasswordBearer": []},
+    ]

@@ -392,7 +392,10 @@ async def test_a_login_without_a_refresh_token_keeps_the_one_from_before(either:
         assert [account.refresh_token for account in await session.scalars(select(OAuthAccount))] == ["REFRESH"]
 
 
-async def test_a_target_that_is_no_longer_allowed_is_not_gone_to(strict: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("params", "status"), [({}, 204), ({"error": "access_denied"}, 400)])
+async def test_a_target_that_is_no_longer_allowed_is_not_gone_to(
+    strict: World, params: dict[str, str], status: int
+) -> None:
     claims: dict[str, str] = {
         "csrftoken": "C",
         "provider": "provider",
@@ -401,9 +404,10 @@ async def test_a_target_that_is_no_longer_allowed_is_not_gone_to(strict: World, 
     }
     name = f"{COOKIE}_{hashlib.sha256(b'C').hexdigest()[:10]}"
 
-    answer = await finish(strict.client, "oauth", {"Cookie": f"{name}=C"}, state=generate_state_token(claims, SECRET))
+    state = generate_state_token(claims, SECRET)
+    answer = await finish(strict.client, "oauth", {"Cookie": f"{name}=C"}, state=state, **params)
 
-    assert answer.status_code == 204
+    assert answer.status_code == status
     assert "location" not in answer.headers
 
 
