@@ -15,6 +15,7 @@ from fastapi_users.authentication.login import (
     refuse_unfit,
 )
 from fastapi_users.authentication.transport import TransportLogoutNotSupportedError
+from fastapi_users.authentication.transport.cross_site import CrossSiteRequest
 from fastapi_users.events import LoggedOut
 from fastapi_users.exceptions import BadCredentials, UserNotVerified
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
@@ -52,6 +53,8 @@ def get_auth_router(
             async def handle_logout(request: Request) -> Response:
                 try:
                     return await handle(request)
+                except CrossSiteRequest:
+                    raise
                 except HTTPException as refusal:
                     for cookie in await _logout_cookies(backend.transport):
                         refusal.headers = {**(refusal.headers or {}), "set-cookie": cookie}
