@@ -771,7 +771,7 @@ async def test_a_patched_helper_does_not_wait(
     method: str,
     value: Any,
 ) -> None:
-    """CONTRACT 18.4: applications patch these in their tests, to be fast."""
+    """CONTRACT 18.1: applications patch these in their tests, to be fast."""
     manager = Manager(helper)
     await insert(manager)
     monkeypatch.setattr(target or manager.password_helper, method, MagicMock(return_value=value))

@@ -207,6 +207,7 @@ def test_words_are_found_in_either_order_and_the_longest_first() -> None:
         "Motdepasse2024!!",
         "foot.ball.19821982",
         "dragonbaseball1",
+        "tequil4-19781978",
         "12121212 p4ssw0rd",
     ],
 )
