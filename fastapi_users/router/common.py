@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_users.authentication import AuthenticationBackend
 from fastapi_users.authentication.transport.cross_site import CROSS_SITE_RESPONSES, is_protected, refuse_cross_site
-from fastapi_users.background import Queue, collect, waiting_for
+from fastapi_users.background import AfterResponse, Queue, collect, waiting_for
 from fastapi_users.exceptions import InvalidPasswordException
 from fastapi_users.openapi import OpenAPIResponseType
 
@@ -196,10 +196,7 @@ async def _answer_first(request: Request, handle: Callable[[Request], Awaitable[
     They close before FastAPI turns an exception into an answer. So where something waits, this is done here, by the
     handlers of the application as always.
     """
-    after_response = waiting_for(request)
-    if after_response is None:
-        return await handle(request)
-    queue = after_response.while_open
+    queue = (waiting_for(request) or AfterResponse()).while_open
     try:
         answer = await handle(request)
     except Exception as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import Request
 
 from fastapi_users import BaseUserManager, UUIDIDMixin
 from fastapi_users.mail import MailTemplates, MemoryMailer, Message
@@ -28,6 +29,10 @@ class Manager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
     def __init__(self, user_db: Any, world: World) -> None:
         super().__init__(user_db, weak_password_helper())
         self.mailer = world.outbox
+        self.world = world
+
+    async def on_background_error(self, error: Exception, request: Request | None = None) -> None:
+        self.world.hooks.append((type(error), request is not None))
 
 
 @pytest.fixture
@@ -145,6 +150,7 @@ async def test_a_mail_server_that_is_down_breaks_nothing_and_no_token_is_logged(
     ours = [record.getMessage().splitlines()[0] for record in caplog.records if record.name.startswith("fastapi_users")]
     assert ours == ["A mail was not sent: reset_password (OSError)"]
     assert "eyJ" not in caplog.text
+    assert world.hooks == [(OSError, True)]
 
 
 async def test_a_template_that_fails_breaks_nothing(

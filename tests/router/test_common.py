@@ -194,7 +194,7 @@ class Answerer:
         return Response("an object", 409)
 
 
-async def never(request: Request, error: Exception) -> Response:
+async def outermost(request: Request, error: Exception) -> Response:
     return Response("outside of everything", 500)
 
 
@@ -251,9 +251,9 @@ class Refusing:
     ("error", "handlers", "answer"),
     [
         (HTTPException(400, "No"), {}, (400, '{"detail":"No"}')),
-        (HTTPException(400, "No"), {500: never, Exception: never}, (400, '{"detail":"No"}')),
+        (HTTPException(400, "No"), {500: outermost, Exception: outermost}, (400, '{"detail":"No"}')),
         (Refused(), {Refused: answer_refused}, (200, "async, for Refused")),
-        (Teapot(), {418: answer_status, Teapot: never}, (418, "in a thread, for the status")),
+        (Teapot(), {418: answer_status, Teapot: outermost}, (418, "in a thread, for the status")),
         (Teapot(), {HTTPException: Answerer()}, (409, "an object")),
     ],
 )
@@ -274,10 +274,11 @@ async def test_where_nothing_waits_exceptions_take_the_usual_way() -> None:
     assert refusing.log == ["closed by HTTPException", "start", "body"]
 
 
+@pytest.mark.parametrize("handlers", [{}, {500: outermost}, {Exception: outermost}])
 async def test_an_error_without_a_handler_goes_on_and_the_work_left_out_is_logged(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, handlers: dict[Any, Any]
 ) -> None:
-    refusing = Refusing(Refused())
+    refusing = Refusing(Refused(), handlers)
 
     with pytest.raises(Refused):
         await refusing.get()

@@ -161,6 +161,15 @@ class UserManager(SecondFactor, UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
     async def on_after_password_changed(self, user: User, request: Request | None = None) -> None:
         await super().on_after_password_changed(user, request)
 
+    async def on_after_duplicate_registration(self, user: User, request: Request | None = None) -> None:
+        await super().on_after_duplicate_registration(user, request)
+
+    async def on_after_failed_login(self, email: str, user: User | None, request: Request | None = None) -> None:
+        await super().on_after_failed_login(email, user, request)
+
+    async def on_background_error(self, error: Exception, request: Request | None = None) -> None:
+        await super().on_background_error(error, request)
+
     async def on_after_email_changed(self, user: User, old_email: str, request: Request | None = None) -> None:
         await super().on_after_email_changed(user, old_email, request)
 
