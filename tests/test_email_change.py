@@ -178,7 +178,9 @@ async def test_an_address_that_was_taken_meanwhile_is_not_given(world: World) ->
     assert await world.log_in()
 
 
-def just_before_it_is_written(monkeypatch: pytest.MonkeyPatch, work: Callable[[Manager, User], Awaitable[None]]) -> None:
+def just_before_it_is_written(
+    monkeypatch: pytest.MonkeyPatch, work: Callable[[Manager, User], Awaitable[None]]
+) -> None:
     update = Manager._update
 
     async def slow_update(self: Manager, user: User, update_dict: dict[str, Any]) -> User:
