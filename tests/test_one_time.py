@@ -176,6 +176,16 @@ async def test_a_token_gives_its_subject_once(login: OneTimeSecrets) -> None:
     assert await login.consume_token(older) == ANN
 
 
+async def test_looking_at_a_token_uses_nothing_up(login: OneTimeSecrets) -> None:
+    token = await login.issue_token(ANN)
+
+    assert [await login.look_at_token(token) for _ in range(2)] == [ANN, ANN]
+    assert await login.consume_token(token) == ANN
+    for gone in (token, "", "\0", "\ud800"):
+        with pytest.raises(InvalidOneTimeSecret):
+            await login.look_at_token(gone)
+
+
 async def test_of_twenty_who_bring_one_token_one_gets_in(new_store: NewStore) -> None:
     async with new_store() as store:
         token = await secrets_of(store).issue_token(ANN)

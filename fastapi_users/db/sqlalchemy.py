@@ -585,10 +585,11 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         return await self._calls.execute(statement, lambda result: cast("Any", result).rowcount > 0)
 
     async def _lock_where(self, user: Any, expected: dict[str, Any]) -> bool:
-        columns: Any = cast("Any", inspect(type(user))).columns
-        names = [name for name in expected if name in columns]  # the others are as they were read
+        mapper: Any = inspect(type(user))
+        # The others are as they were read.
+        names = [key for key, column in mapper.columns.items() if key in expected or column is mapper.version_id_col]
         if names and self._dialect == "sqlite":
-            await self._become_the_writer(columns[names[0]])
+            await self._become_the_writer(mapper.columns[names[0]])
         if names:
             await self._calls.call("refresh", user, names, with_for_update=True)
         return _holds(user, expected)
@@ -850,7 +851,8 @@ def _is_unwatched(mapper: Mapper[Any], session: Any, expected: dict[str, Any], v
 
 def _holds(user: Any, expected: dict[str, Any]) -> bool:
     """As it is loaded; what could not be loaded, of a row that is gone, is nothing."""
-    expired: Any = cast("Any", inspect(user)).expired_attributes
+    state: Any = inspect(user)
+    expired = state.expired_attributes & {*state.mapper.columns.keys()}  # a synonym stays expired for ever
     return all(name not in expired and getattr(user, name) == value for name, value in expected.items())
 
 

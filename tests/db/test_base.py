@@ -1,4 +1,5 @@
 import uuid
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from fastapi_users.testing import User
         ("get_by_oauth_account", ["provider", "1"]),
         ("create", [{}]),
         ("update", [None, {}]),
+        ("update_where", [SimpleNamespace(id=1), {}, {}]),
         ("delete", [None]),
         ("add_oauth_account", [None, {}]),
         ("update_oauth_account", [None, None, {}]),

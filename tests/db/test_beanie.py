@@ -298,6 +298,53 @@ async def test_the_events_of_a_document_happen_and_are_written(database: Any) ->
         await users.update(user, {"nickname": "stumble"})
 
 
+async def test_of_many_updates_on_the_same_condition_one_is_made(user_db: Users) -> None:
+    user = await user_db.create(ANN)
+
+    async def change() -> bool:
+        own_copy = await user_db.get(user.id)
+        assert own_copy is not None
+        return await user_db.update_where(own_copy, {"hashed_password": "h"}, {"hashed_password": "new"}) is own_copy
+
+    assert await at_once(10, change) == [False] * 9 + [True]
+
+
+async def test_an_update_of_the_application_is_called_on_a_condition_too(database: Any) -> None:
+    class Extended(BeanieUserDatabase[User]):
+        async def update(self, user: User, update_dict: dict[str, Any]) -> User:
+            return await super().update(user, {**update_dict, "nickname": "updated"})
+
+    users = Extended(User)
+    user, bob = await users.create(ANN), await users.create({**ANN, "email": "bob@example.org"})
+
+    assert await users.update_where(user, {"hashed_password": "other"}, {"is_verified": True}) is None
+    assert (user.nickname, user.is_verified) == (None, False)
+    assert await users.update_where(user, {"hashed_password": "h"}, {"is_verified": True}) is user
+    stored = await in_database(user)
+    assert (stored["nickname"], stored["is_verified"]) == ("updated", True)
+    assert (await users.update(bob, {})).nickname == "updated"
+
+
+async def test_the_events_of_a_document_happen_on_a_condition_too(database: Any) -> None:
+    users = BeanieUserDatabase(WatchedUser, OAuthAccount)
+    user = await users.create(ANN)
+
+    assert await users.update_where(user, {"hashed_password": "other"}, {"nickname": "Ann"}) is None
+    assert user.heard == []
+    assert await users.update_where(user, {"hashed_password": "h", "id": user.id}, {"nickname": "Ann"}) is user
+    assert user.heard == [f"saved {user.saves}"]
+    assert (await in_database(user))["nickname"] == "Ann"
+    with pytest.raises(AttributeError, match="a fault of the application"):
+        await users.update_where(user, {"hashed_password": "h"}, {"nickname": "stumble"})
+
+
+async def test_a_user_who_is_gone_is_not_updated_on_a_condition(user_db: Users) -> None:
+    user = await user_db.create(ANN)
+    await user_db.delete(user)
+
+    assert await user_db.update_where(user, {"hashed_password": "h"}, {"is_verified": True}) is None
+
+
 async def test_a_document_without_nulls_stays_without(database: Any) -> None:
     users = BeanieUserDatabase(WatchedUser, OAuthAccount)
     user = await users.create({**ANN, "nickname": "Ann"})
@@ -322,6 +369,9 @@ async def test_a_document_with_revisions_refuses_an_old_copy(database: Any) -> N
     await users.update(user, {"is_superuser": True})
     with pytest.raises(RevisionIdWasChanged):
         await users.update(old_copy, {"is_active": False})
+    assert await users.update_where(old_copy, {"hashed_password": "h"}, {"is_active": False}) is None
+    assert await users.update_where(user, {"hashed_password": "h"}, {"is_active": False}) is user
+    await users.update(user, {"is_verified": False})
 
 
 async def test_a_document_may_derive_from_the_one_that_is_there(database: Any) -> None:

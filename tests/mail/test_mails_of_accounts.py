@@ -75,6 +75,25 @@ async def test_an_account_can_be_led_by_its_mails_alone(world: World) -> None:
     assert "new@example.org" in world.outbox.last(to=EMAIL).text
 
 
+async def test_a_change_of_the_address_is_confirmed_by_the_new_one_and_told_to_the_old_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Manager, "email_change_requires_confirmation", True)
+    await world.insert_user()
+    headers = {**await world.log_in(), "User-Agent": "Firefox"}
+    world.outbox.messages.clear()
+    await world.client.patch("/users/me", json={"email": "new@example.org"}, headers=headers)
+
+    assert sent(world) == [("email_change", "new@example.org"), ("email_change_requested", EMAIL)]
+    confirmation = world.outbox.last(to="new@example.org")
+    assert confirmation.subject == "Confirm your new e-mail address for Example"
+    assert "https://ui.test/verify?token=eyJ" in confirmation.text
+    assert "120 minutes" in confirmation.text
+    warning = world.outbox.last(to=EMAIL)
+    assert "new@example.org" in warning.text
+    assert "eyJ" not in warning.text + (warning.html or "")
+
+
 async def test_a_new_login_tells_from_where(world: World) -> None:
     await world.insert_user()
     await world.client.post(
