@@ -256,7 +256,7 @@ class Authenticator(Generic[models.UP, models.ID]):
     def session_ender(self) -> Callable[..., Coroutine[Any, Any, Callable[[models.UP], Coroutine[Any, Any, None]]]]:
         """A dependency for a coroutine function that ends all sessions of a user.
 
-        With every backend whose strategy has a ``destroy_all_tokens(user)``. A JWT counts until it expires.
+        With every backend whose strategy has a ``destroy_all_tokens(user)``.
         """
 
         async def session_ender_dependency(**kwargs: Any) -> Any:
