@@ -5,7 +5,7 @@ from fastapi import APIRouter
 
 from fastapi_users import models, schemas
 from fastapi_users.authentication import AuthenticationBackend, Authenticator
-from fastapi_users.jwt import SecretType
+from fastapi_users.jwt import SecretsType
 from fastapi_users.manager import UserManagerDependency
 from fastapi_users.router import (
     get_auth_router,
@@ -81,7 +81,7 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
         self,
         oauth_client: "BaseOAuth2[Any]",
         backend: AuthenticationBackend[models.UP, models.ID],
-        state_secret: SecretType,
+        state_secret: SecretsType,
         redirect_url: str | None = None,
         associate_by_email: bool = False,
         is_verified_by_default: bool = False,
@@ -127,7 +127,7 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
         self,
         oauth_client: "BaseOAuth2[Any]",
         user_schema: type[schemas.U],
-        state_secret: SecretType,
+        state_secret: SecretsType,
         redirect_url: str | None = None,
         requires_verification: bool = False,
         csrf_token_cookie_name: str = CSRF_TOKEN_COOKIE_NAME,

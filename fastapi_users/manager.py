@@ -9,18 +9,20 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, cast
 from weakref import WeakValueDictionary
 
 import anyio
 import jwt
 from fastapi import Request, Response
 from fastapi.security import OAuth2PasswordRequestForm
+from pydantic import SecretStr
 
 from fastapi_users import events, exceptions, models, schemas
 from fastapi_users.cipher import TokenCipher
 from fastapi_users.db.base import BaseUserDatabase
-from fastapi_users.jwt import SecretType, _get_secret_value, decode_jwt, generate_jwt
+from fastapi_users.insecure import endless, refuse_weak_secret, warn_of_weak_secret, warn_once
+from fastapi_users.jwt import SecretsType, decode_jwt, generate_jwt, get_secret_values
 from fastapi_users.mail import Mailer, accepted_locales
 from fastapi_users.mail.delivery import send_later
 from fastapi_users.one_time import OneTimeSecrets, Purpose, delete_all, end_all
@@ -111,6 +113,19 @@ async def _or_none(look_up: Callable[..., Awaitable[models.UP]], *args: Any) -> 
         return None
 
 
+class _MissingSecret:
+    """Says which attribute of which class is missing, when it is used. For ``hasattr`` it is not there."""
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type[Any]) -> NoReturn:
+        raise exceptions.MissingSetting(
+            f"{owner.__name__} has no {self.name}: set it to 32 random bytes or more, made once by "
+            "secrets.token_urlsafe(32), and keep them out of the code."
+        )
+
+
 class BaseUserManager(Generic[models.UP, models.ID]):
     """The use-cases of an account, and the hooks in which an application reacts to them.
 
@@ -126,7 +141,9 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     is closed. An override awaits ``super()``, and may come in any order with the others.
 
     :cvar reset_password_token_secret: signs the mailed tokens, at least 32 random bytes. The same for
-        ``verification_token_secret``; lifetimes are in seconds.
+        ``verification_token_secret``; lifetimes are in seconds. Secrets may be lists: see ``SecretsType``.
+    :cvar strict: a class with weak or missing secrets, or with tokens that never expire, is refused when it is made.
+    :cvar sessions_end_with_credentials: a change of the password or the address ends the sessions of the user.
     :cvar subscribers: who is told of the events.
     :cvar trusted_proxies: networks whose ``X-Forwarded-For`` says where a request came from: without them the address
         in events and mails is that of the connection.
@@ -146,14 +163,17 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     :cvar login_ticket_secret: signs the tickets of interrupted logins; ``reset_password_token_secret`` where it is ``None``.
     """
 
-    reset_password_token_secret: SecretType
+    # SecretsType; Any, since a mixin of the application may well declare upstream's SecretType.
+    reset_password_token_secret: Any = _MissingSecret()
     reset_password_token_lifetime_seconds: int = 3600
     reset_password_token_audience: str = RESET_PASSWORD_TOKEN_AUDIENCE
 
-    verification_token_secret: SecretType
+    verification_token_secret: Any = _MissingSecret()
     verification_token_lifetime_seconds: int = 3600
     verification_token_audience: str = VERIFY_USER_TOKEN_AUDIENCE
     email_change_requires_confirmation: bool = False
+
+    strict: bool = False
 
     subscribers: events.Subscribers | None = None
     trusted_proxies: Sequence[str] = ()
@@ -166,7 +186,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     notify_new_login: bool = False
 
     one_time_secret_model: type[Any] | None = None
-    login_ticket_secret: SecretType | None = None
+    login_ticket_secret: Any = None
     login_ticket_lifetime_seconds: int = 300
 
     oauth_token_cipher: TokenCipher | None = None
@@ -191,6 +211,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _refuse_missing_settings(cls)
+        _check_secrets(cls)
         if isinstance(cls.trusted_proxies, Sequence):  # and not a property
             events.parse_networks(tuple(cls.trusted_proxies))
         if "user_db_model" in vars(cls):
@@ -946,7 +967,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                 "from SQLAlchemyBaseOneTimeSecretTable or a document from BeanieBaseOneTimeSecret, and set it."
             )
         store = self.user_db.store(self.one_time_secret_model)
-        return OneTimeSecrets(store, key=self._derived_key("one-time-secrets"), purpose=purpose)
+        return OneTimeSecrets(store, key=self._derived_keys("one-time-secrets"), purpose=purpose)
 
     def _mailed_token_rows(self, kind: str, lifetime_seconds: int | None) -> OneTimeSecrets:
         return self._one_time_secrets(Purpose(name=kind, lifetime_seconds=lifetime_seconds or 0))
@@ -982,8 +1003,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
     def _is_bound_to(self, value: str, claims: dict[str, Any], claim: str) -> bool:
         """Whether it is the value that the token was made for."""
-        fingerprint = str(claims.get(claim)).encode("utf-8", "surrogatepass")
-        return hmac.compare_digest(fingerprint, self._fingerprint(value, claim).encode())
+        return self._fits_fingerprint(str(claims.get(claim)), value, claim)
 
     async def _password_fingerprint(self, hashed_password: str) -> str:
         """For ``verify_and_update`` of the helper to recognise: a hash of the hash, or something cheaper of the helper's.
@@ -1000,20 +1020,31 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
     def _fingerprint(self, value: str, purpose: str) -> str:
         """Whether a value is still the same can be told from it, but not the value."""
-        return hmac.new(
-            self._derived_key(f"fingerprint:{purpose}").encode(), value.encode(), hashlib.sha256
-        ).hexdigest()
+        return self._fingerprints(value, purpose)[0]
 
-    def _derived_key(self, label: str) -> str:
-        return hmac.new(self._login_ticket_secret().encode(), label.encode(), hashlib.sha256).hexdigest()
+    def _fits_fingerprint(self, fingerprint: str, value: str, purpose: str) -> bool:
+        """Also one from before the secret was rotated."""
+        known = fingerprint.encode("utf-8", "surrogatepass")
+        return any(hmac.compare_digest(each.encode(), known) for each in self._fingerprints(value, purpose))
 
-    def _login_ticket_secret(self) -> str:
-        secret = self.login_ticket_secret or getattr(self, "reset_password_token_secret", None)
+    def _fingerprints(self, value: str, purpose: str) -> list[str]:
+        keys = self._derived_keys(f"fingerprint:{purpose}")
+        return [hmac.new(key.encode(), value.encode(), hashlib.sha256).hexdigest() for key in keys]
+
+    def _derived_keys(self, label: str) -> list[str]:
+        """One of each secret, the newest first: what is made takes that one, what is checked may take any."""
+        return [
+            hmac.new(secret.encode(), label.encode(), hashlib.sha256).hexdigest()
+            for secret in get_secret_values(self._login_ticket_secret())
+        ]
+
+    def _login_ticket_secret(self) -> SecretsType:
+        secret: SecretsType | None = self.login_ticket_secret or getattr(self, "reset_password_token_secret", None)
         if secret is None:
             raise NotImplementedError(
                 f"{type(self).__name__} has neither login_ticket_secret nor reset_password_token_secret."
             )
-        return _get_secret_value(secret)
+        return secret
 
     async def _update(self, user: models.UP, update_dict: dict[str, Any]) -> models.UP:
         validated: dict[str, Any] = {}
@@ -1312,6 +1343,40 @@ def _overrides(manager: Any, *names: str) -> bool:
     return any(getattr(type(manager), name) is not getattr(BaseUserManager, name) for name in names)
 
 
+_SECRETS = ("reset_password_token_secret", "verification_token_secret", "login_ticket_secret")
+_LIFETIMES = ("reset_password_token_lifetime_seconds", "verification_token_lifetime_seconds")
+
+
+def _check_secrets(manager_class: type[BaseUserManager[Any, Any]]) -> None:
+    """What stands in the class: secrets and lifetimes that are properties, or set on the instance, are not seen.
+
+    :raises TypeError: the class is strict, and has no secret. Generic classes and features leave that to a subclass.
+    :raises ValueError: the class is strict, and a secret is weak, or a lifetime not more than 0.
+    """
+    is_strict = manager_class.strict is True
+    check = refuse_weak_secret if is_strict else partial(warn_of_weak_secret, stacklevel=3)
+    # What a base has is known already, unless it is this class that is strict.
+    for name in (name for name in _SECRETS if is_strict or name in vars(manager_class)):
+        secret, place = getattr(manager_class, name, None), f"{manager_class.__name__}.{name}"
+        if isinstance(secret, str | SecretStr | list | tuple):
+            for value in get_secret_values(secret):
+                check(value, place)
+        elif secret is None and name != "login_ticket_secret" and not _is_incomplete(manager_class):
+            if is_strict:
+                raise TypeError(f"{manager_class.__name__} is strict: set {name} in it.")
+            warn_of_weak_secret(None, place, stacklevel=3)
+    for name in (name for name in _LIFETIMES if is_strict or name in vars(manager_class)):
+        lifetime, place = getattr(manager_class, name), f"{manager_class.__name__}.{name}"
+        if isinstance(lifetime, int | None) and not lifetime:
+            if is_strict:
+                raise ValueError(f"{place} has to be more than 0, since the class is strict.")
+            warn_once(endless(place), stacklevel=3)
+
+
+def _is_incomplete(manager_class: type[Any]) -> bool:
+    return bool(manager_class.__parameters__) or "_required_settings" in vars(manager_class)
+
+
 @cache
 def _default_mail_templates() -> "MailTemplates":
     from fastapi_users.mail import MailTemplates  # noqa: PLC0415 -- needs the extra "mail"
@@ -1362,7 +1427,7 @@ def _has_own_fingerprint(helper_class: type[Any]) -> bool:
 
 def _required_claims(
     token: str,
-    secret: SecretType,
+    secret: SecretsType,
     audience: list[str],
     required: set[str],
     *,

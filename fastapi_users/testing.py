@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -25,6 +25,7 @@ from fastapi_users.db.store import (
     at_most,
     greater_than,
     less_than,
+    none_of,
     one_of,
     other_than,
 )
@@ -74,6 +75,15 @@ class OneTimeSecret:
     tries: int = 0
     created_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     used_at: datetime | None = None
+
+
+@dataclass
+class DeniedToken:
+    __unique__: ClassVar = ("digest",)
+
+    digest: str
+    value: str
+    expires_at: datetime | None = None
 
 
 @dataclass
@@ -252,6 +262,8 @@ def _holds(found: Any, wanted: Any) -> bool:
         return bool(eq(found, wanted))
     if wanted.operator == "in":
         return found in wanted.operand
+    if wanted.operator == "not in":
+        return found is not None and found not in wanted.operand
     if found is None:
         return False  # as in SQL, null is neither less nor more than anything, nor different
     return _OPERATORS[wanted.operator](found, wanted.operand)
@@ -288,8 +300,12 @@ class InMemoryAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
     async def delete_by_token(self, token: str) -> int:
         return 0 if self.access_tokens.pop(token, None) is None else 1
 
-    async def delete_by_user(self, user_id: Any) -> int:
-        own = [token for token, access_token in self.access_tokens.items() if access_token.user_id == user_id]
+    async def delete_by_user(self, user_id: Any, *, except_tokens: Sequence[str] = ()) -> int:
+        own = [
+            token
+            for token, access_token in self.access_tokens.items()
+            if access_token.user_id == user_id and token not in except_tokens
+        ]
         for token in own:
             del self.access_tokens[token]
         return len(own)
@@ -655,6 +671,8 @@ class StoreSuite:
             assert await self.names(store, {"number": condition}, order_by="name") == names
         assert await self.names(store, {"name": one_of(["a", "c", "x"])}, order_by="name") == ["a", "c"]
         assert await self.names(store, {"name": one_of([])}) == []
+        assert await self.names(store, {"name": none_of(["a", "c", "x"])}) == ["b"]
+        assert await self.names(store, {"name": none_of([])}, order_by="name") == ["a", "b", "c"]
 
     async def test_null_is_neither_less_nor_more(self, store: Any) -> None:
         moment = datetime(2030, 1, 1, tzinfo=timezone.utc)
@@ -664,6 +682,7 @@ class StoreSuite:
         assert await self.names(store, {"moment": less_than(moment + timedelta(days=1))}) == ["then"]
         assert await self.names(store, {"moment": other_than(None)}) == ["then"]
         assert await self.names(store, {"moment": other_than(moment + timedelta(days=1))}) == ["then"]
+        assert await self.names(store, {"moment": none_of([moment + timedelta(days=1)])}) == ["then"]
         assert await self.names(store, {"moment": None}) == ["never"]
 
     async def test_lists_are_ordered_and_limited(self, store: Any) -> None:
@@ -769,6 +788,15 @@ class AccessTokenDatabaseSuite:
         assert await access_tokens.delete_by_user(user_id) == 2
         assert await access_tokens.delete_by_user(user_id) == 0
         assert await access_tokens.get_by_token("T") is None
+
+    async def test_all_tokens_of_a_user_but_the_exempt_ones_are_deleted(self, access_tokens: Any, user_id: Any) -> None:
+        for token in ("T", "U", "V", "W"):
+            await access_tokens.create({"token": token, "user_id": user_id})
+
+        assert await access_tokens.delete_by_user(user_id, except_tokens=["U", "W", "unknown"]) == 2
+        assert await access_tokens.get_by_token("V") is None
+        for token in ("U", "W"):
+            assert await access_tokens.get_by_token(token) is not None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from httpx_oauth.clients.google import GoogleOAuth2
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastapi_users import BaseUserManager, events
-from fastapi_users.router import ErrorCode
+from fastapi_users.router import ErrorCode, get_jwks_router
 from tests.world import SECRET, UserCreate, UserRead, UserUpdate, World
 
 ROOT = Path(__file__).parents[1]
@@ -147,6 +147,7 @@ def test_the_pages_of_the_routers_name_every_route_and_error_code_and_nothing_el
         users.get_oauth_router(google, world.bearer, SECRET),
         users.get_oauth_associate_router(google, UserRead, SECRET),
         users.get_oauth_accounts_router(),
+        get_jwks_router(),
     ]
     routes = {
         (f"{method} {route.path}", route.name)

@@ -28,6 +28,7 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.one_time import OneTimeSecrets, Purpose
 
 LOGIN_TICKET_AUDIENCE = "fastapi-users:login-ticket"
+_TICKET_FINGERPRINT = "login-ticket"
 
 PASSWORD_METHOD = "pwd"
 FEDERATED_METHOD = "fed"
@@ -283,7 +284,7 @@ async def _challenge(
         "methods": methods,
         "backend": attempt.backend.name,
         "verified": attempt.requires_verification,
-        "fgpt": _fingerprint(user_manager, user),
+        "fgpt": user_manager._fingerprint(user.hashed_password, _TICKET_FINGERPRINT),
     }
     if replaced_token is not None:
         claims["replaces"] = _digest(replaced_token)
@@ -332,7 +333,7 @@ async def read_ticket(
         refuse_unfit(user, requires_verification=claims["verified"])
     except (jwt.PyJWTError, *_UNUSABLE) as error:
         raise exceptions.InvalidLoginTicket from error
-    if not hmac.compare_digest(claims["fgpt"], _fingerprint(user_manager, user)):
+    if not user_manager._fits_fingerprint(claims["fgpt"], user.hashed_password, _TICKET_FINGERPRINT):
         raise exceptions.InvalidLoginTicket
     return LoginTicket(
         user=user,
@@ -434,7 +435,3 @@ def _is_same_browser(backend: AuthenticationBackend[Any, Any], request: Request,
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _fingerprint(user_manager: BaseUserManager[models.UP, Any], user: models.UP) -> str:
-    return user_manager._fingerprint(user.hashed_password, "login-ticket")

@@ -2,7 +2,7 @@
 
 import unicodedata
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, cast
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication.strategy.db import AccessTokenDatabase, AccessTokenProtocol
 from fastapi_users.db.base import BaseUserDatabase
-from fastapi_users.db.store import Condition, Increment, M, Store, Where
+from fastapi_users.db.store import Condition, Increment, M, Store, Where, none_of
 from fastapi_users.exceptions import InvalidID, OAuthAccountAlreadyLinked
 from fastapi_users.models import UserProtocol
 
@@ -105,6 +105,19 @@ class BeanieBaseOneTimeSecret(BaseModel):
             IndexModel("subject"),
             IndexModel("expires_at"),
         ]
+
+
+class BeanieBaseDeniedToken(BaseModel):
+    """Mix it into a document of yours, ``class DeniedToken(BeanieBaseDeniedToken, Document)``: what
+    :class:`~fastapi_users.authentication.strategy.StoreDenylist` keeps of JWTs that were ended.
+    """
+
+    digest: str
+    value: str
+    expires_at: _Moment | None = None
+
+    class Settings:
+        indexes: ClassVar[list[Any]] = [IndexModel("digest", unique=True), IndexModel("expires_at")]
 
 
 if TYPE_CHECKING:
@@ -302,14 +315,18 @@ class BeanieAccessTokenDatabase(AccessTokenDatabase[AP_BEANIE], Generic[AP_BEANI
             return 1
         return await self._store.delete_where({"token": token})
 
-    async def delete_by_user(self, user_id: Any) -> int:
-        """All tokens of a user, and tell how many those were."""
+    async def delete_by_user(self, user_id: Any, *, except_tokens: Sequence[str] = ()) -> int:
+        """All tokens of a user but these, and tell how many those were."""
         if getattr(self.delete, "__func__", None) is not BeanieAccessTokenDatabase.delete:
-            access_tokens = await self._store.list({"user_id": user_id})
+            access_tokens = [
+                access_token
+                for access_token in await self._store.list({"user_id": user_id})
+                if access_token.token not in except_tokens
+            ]
             for access_token in access_tokens:  # in the way of the application
                 await self.delete(access_token)
             return len(access_tokens)
-        return await self._store.delete_where({"user_id": user_id})
+        return await self._store.delete_where({"user_id": user_id, "token": none_of(except_tokens)})
 
     async def delete_created_before(self, moment: datetime) -> int:
         """Clear the collection of expired tokens, and tell how many those were."""
@@ -363,6 +380,8 @@ class BeanieStore(Generic[M]):
             return {"$eq": value}  # named, so that a value that came from outside is never read as an operator
         if value.operator == "!=":
             return {"$nin": [value.operand, None]}
+        if value.operator == "not in":
+            return {"$nin": [*value.operand, None]}
         return {_OPERATORS[value.operator]: value.operand}
 
     def _key(self, name: str) -> str:

@@ -4,7 +4,7 @@ import math
 import unicodedata
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from functools import partial
@@ -18,7 +18,7 @@ import anyio.to_thread
 from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication.strategy.db import AP, AccessTokenDatabase
 from fastapi_users.db.base import BaseUserDatabase, run_callbacks
-from fastapi_users.db.store import Condition, Increment, M, Store, Where
+from fastapi_users.db.store import Condition, Increment, M, Store, Where, none_of
 from fastapi_users.exceptions import OAuthAccountNotExists
 from fastapi_users.models import ID, OAP, UP
 
@@ -244,6 +244,23 @@ class SQLAlchemyBaseOneTimeSecretTable:
         created_at: Mapped[datetime] = mapped_column(TIMESTAMPAware(timezone=True), nullable=False, default=now_utc)
         expires_at: Mapped[datetime] = mapped_column(TIMESTAMPAware(timezone=True), index=True, nullable=False)
         used_at: Mapped[datetime | None] = mapped_column(TIMESTAMPAware(timezone=True), nullable=True)
+
+
+class SQLAlchemyBaseDeniedTokenTable:
+    """Mix it into a declarative class of yours: what :class:`~fastapi_users.authentication.strategy.StoreDenylist`
+    keeps of JWTs that were ended.
+    """
+
+    __tablename__ = "denied_token"
+
+    if TYPE_CHECKING:
+        digest: str
+        value: str
+        expires_at: datetime | None
+    else:
+        digest: Mapped[str] = mapped_column(_exact_text(43), primary_key=True)
+        value: Mapped[str] = mapped_column(_exact_text(64), nullable=False)
+        expires_at: Mapped[datetime | None] = mapped_column(TIMESTAMPAware(timezone=True), index=True, nullable=True)
 
 
 class SQLAlchemyUniqueEmailMixin:
@@ -913,14 +930,18 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
             return 1
         return await self._store.delete_where({"token": token})
 
-    async def delete_by_user(self, user_id: Any) -> int:
-        """All tokens of a user, and tell how many those were."""
+    async def delete_by_user(self, user_id: Any, *, except_tokens: Sequence[str] = ()) -> int:
+        """All tokens of a user but these, and tell how many those were."""
         if getattr(self.delete, "__func__", None) is not SQLAlchemyAccessTokenDatabase.delete:
-            access_tokens = await self._store.list({"user_id": user_id})
+            access_tokens = [
+                access_token
+                for access_token in await self._store.list({"user_id": user_id})
+                if access_token.token not in except_tokens
+            ]
             for access_token in access_tokens:  # in the way of the application
                 await self.delete(access_token)
             return len(access_tokens)
-        return await self._store.delete_where({"user_id": user_id})
+        return await self._store.delete_where({"user_id": user_id, "token": none_of(except_tokens)})
 
     async def delete_created_before(self, moment: datetime) -> int:
         """Clear the table of expired tokens, and tell how many those were."""
@@ -1004,6 +1025,8 @@ def _condition(column: Any, value: Any) -> Any:
         return eq(column, value)
     if value.operator == "in":
         return column.in_(value.operand)
+    if value.operator == "not in":
+        return column.not_in(value.operand) & column.is_not(None)
     return _OPERATORS[value.operator](column, value.operand)
 
 

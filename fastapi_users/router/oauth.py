@@ -37,7 +37,15 @@ from fastapi_users.exceptions import (
     UserAlreadyExists,
     UserNotVerified,
 )
-from fastapi_users.jwt import JWT_ALGORITHM, SecretType, _get_secret_value, decode_jwt, generate_jwt
+from fastapi_users.insecure import refuse_weak_secret, warn_of_weak_secret
+from fastapi_users.jwt import (
+    JWT_ALGORITHM,
+    SecretsType,
+    decode_jwt,
+    decode_with_secret,
+    generate_jwt,
+    get_secret_values,
+)
 from fastapi_users.manager import BaseUserManager, UserManagerDependency, ending_sessions
 from fastapi_users.openapi import OpenAPIResponseType
 from fastapi_users.router.common import CSRF_TOKEN_COOKIE_NAME, ErrorCode, Refusals, SafeRoute, presentable_email
@@ -144,7 +152,7 @@ class OAuth2AuthorizeResponse(BaseModel):
 
 
 def generate_state_token(
-    data: dict[str, str], secret: SecretType, lifetime_seconds: int = STATE_TOKEN_LIFETIME_SECONDS
+    data: dict[str, str], secret: SecretsType, lifetime_seconds: int = STATE_TOKEN_LIFETIME_SECONDS
 ) -> str:
     """Sign the data, into which the audience is written."""
     data["aud"] = STATE_TOKEN_AUDIENCE
@@ -230,7 +238,7 @@ class CodeExchange(OAuth2AuthorizeCallback):
             if self.flow.is_checked_before_exchange(state):
                 claims = self.flow.check_state(request, state)
                 if self.flow.has_pkce:
-                    code_verifier = self.flow.code_verifier(claims[CSRF_TOKEN_KEY])
+                    code_verifier = self.flow.code_verifier(claims[CSRF_TOKEN_KEY], state)
             try:
                 return await super().__call__(request, code, code_verifier, state, error)
             except OAuth2AuthorizeCallbackError as refusal:
@@ -272,7 +280,7 @@ class Flow:
     purpose: Literal["login", "associate"]
     callback_route: str
     redirect_url: str | None
-    state_secret: SecretType
+    state_secret: SecretsType
     cookie: CSRFCookie
     strict: bool
     allowed_scopes: Collection[str] | None
@@ -281,6 +289,11 @@ class Flow:
     def __post_init__(self) -> None:
         if isinstance(self.allowed_redirects, str) or isinstance(self.allowed_scopes, str):
             raise TypeError("allowed_redirects and allowed_scopes are lists: a text would allow every part of it.")
+        for secret in get_secret_values(self.state_secret):
+            if self.strict:
+                refuse_weak_secret(secret, "state_secret")
+            else:
+                warn_of_weak_secret(secret, "state_secret", stacklevel=4)
 
     @cached_property
     def exchange(self) -> CodeExchange:
@@ -365,16 +378,21 @@ class Flow:
             protections["extras_params"] = {"nonce": self.nonce(csrf_token)}
         return protections
 
-    def code_verifier(self, csrf_token: str) -> str:
-        """RFC 7636, section 4.1. Derived, so that it has to be kept nowhere; only we can derive it."""
-        return self._derive("code_verifier", csrf_token)
+    def code_verifier(self, csrf_token: str, state: str | None = None) -> str:
+        """RFC 7636, section 4.1. Derived, so that it has to be kept nowhere; only we can derive it.
 
-    def nonce(self, csrf_token: str) -> str:
-        return self._derive("nonce", csrf_token)
+        :param state: what came back, and is verified: the secret that signed it is perhaps not the first any more.
+        """
+        return self._derive("code_verifier", csrf_token, state)
 
-    def _derive(self, purpose: str, csrf_token: str) -> str:
-        key = _get_secret_value(self.state_secret).encode()
-        return _base64url(hmac.digest(key, f"{purpose}:{csrf_token}".encode(), "sha256"))
+    def nonce(self, csrf_token: str, state: str | None = None) -> str:
+        return self._derive("nonce", csrf_token, state)
+
+    def _derive(self, purpose: str, csrf_token: str, state: str | None) -> str:
+        secret, *older = get_secret_values(self.state_secret)
+        if older and state is not None:
+            _, secret = decode_with_secret(state, [secret, *older], [STATE_TOKEN_AUDIENCE], [JWT_ALGORITHM])
+        return _base64url(hmac.digest(secret.encode(), f"{purpose}:{csrf_token}".encode(), "sha256"))
 
     def is_checked_before_exchange(self, state: str | None) -> bool:
         """Every state, and where that has to be as upstream does it, those that look like ours."""
@@ -397,7 +415,7 @@ class Flow:
             raise InvalidState
         return claims
 
-    async def get_identity(self, token: OAuth2Token, csrf_token: str) -> Identity:
+    async def get_identity(self, token: OAuth2Token, csrf_token: str, state: str | None = None) -> Identity:
         """
         :raises EmailNotAvailable:
         :raises ProviderError:
@@ -425,7 +443,7 @@ class Flow:
         id_claims: dict[str, Any] = {}
         if self.verifier is not None:
             id_claims = await self.verifier.verify(
-                token.get("id_token"), nonce=self.nonce(csrf_token), access_token=access_token
+                token.get("id_token"), nonce=self.nonce(csrf_token, state), access_token=access_token
             )
             if id_claims["sub"] != account_id:
                 raise ProviderError  # OpenID Connect Core, section 5.3.2
@@ -474,15 +492,15 @@ class Flow:
     def _claims_of_this_browser(self, request: Request, *, is_expiry_verified: bool = True) -> dict[str, Any]:
         """Of a state that is ours, and perhaps too old, but tells where the browser was going."""
         try:
-            claims = jwt.decode(
+            claims, _ = decode_with_secret(
                 request.query_params.get("state", ""),
-                _get_secret_value(self.state_secret),
-                algorithms=[JWT_ALGORITHM],
-                audience=STATE_TOKEN_AUDIENCE,
+                get_secret_values(self.state_secret),
+                [STATE_TOKEN_AUDIENCE],
+                [JWT_ALGORITHM],
                 options={"verify_exp": is_expiry_verified},
             )
             return self._check_claims(request, claims)
-        except (jwt.PyJWTError, InvalidState, RecursionError, UnicodeEncodeError):
+        except (jwt.PyJWTError, InvalidState):
             return {}
 
 
@@ -558,7 +576,7 @@ def get_oauth_router(
     oauth_client: BaseOAuth2[Any],
     backend: AuthenticationBackend[models.UP, models.ID],
     get_user_manager: UserManagerDependency[models.UP, models.ID],
-    state_secret: SecretType,
+    state_secret: SecretsType,
     redirect_url: str | None = None,
     associate_by_email: bool = False,
     is_verified_by_default: bool = False,
@@ -590,7 +608,8 @@ def get_oauth_router(
     :param allowed_scopes: what a client may ask for; ``None`` allows everything.
     :param allowed_redirects: where a browser may want to be sent after ``/authorize?redirect=…``, to the letter.
     :param authenticator: over all backends of the application, whose sessions may have to end.
-    :raises ValueError: redirects are allowed, and the transport of the backend sets no cookie.
+    :raises ValueError: redirects are allowed, and the transport of the backend sets no cookie; or ``strict``, and a
+        ``state_secret`` is weak.
     :raises TypeError: a text stands where a list has to.
     """
     if allowed_redirects and not isinstance(backend.transport.scheme, APIKeyCookie):
@@ -652,7 +671,7 @@ def get_oauth_router(
         token, state = token_and_state
         with CALLBACK:
             claims = flow.check_state(request, state)
-            identity = await flow.get_identity(token, claims[CSRF_TOKEN_KEY])
+            identity = await flow.get_identity(token, claims[CSRF_TOKEN_KEY], state)
         is_vouched_for = identity.email_verified is not False
         may_link = identity.email_verified is True if policy == "verified" else is_vouched_for
         with login_refusals, ending_sessions(end_sessions):
@@ -703,7 +722,7 @@ def get_oauth_associate_router(
     authenticator: Authenticator[models.UP, models.ID],
     get_user_manager: UserManagerDependency[models.UP, models.ID],
     user_schema: type[schemas.U],
-    state_secret: SecretType,
+    state_secret: SecretsType,
     redirect_url: str | None = None,
     requires_verification: bool = False,
     *,
@@ -770,7 +789,7 @@ def get_oauth_associate_router(
             claims = flow.check_state(request, state)
             if claims.get("sub") != str(user.id):
                 raise HTTPException(status.HTTP_400_BAD_REQUEST)
-            identity = await flow.get_identity(token, claims[CSRF_TOKEN_KEY])
+            identity = await flow.get_identity(token, claims[CSRF_TOKEN_KEY], state)
         with ASSOCIATE:
             user = await user_manager.oauth_associate_callback(user, flow.client.name, *identity.arguments, request)
         return user_schema.model_validate(user)

@@ -176,6 +176,7 @@ class TestAccessTokens(AccessTokenDatabaseSuite):
 
         assert [await tokens.delete_by_token("T"), await tokens.delete_by_token("U")] == [1, 0]
         assert await tokens.delete_by_user(user_id) == 1
+        assert await tokens.delete_by_user(user_id, except_tokens=["T"]) == 0
         assert deleted == ["T", "T"]
 
     async def test_times_are_read_as_mongodb_keeps_them(

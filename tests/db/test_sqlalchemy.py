@@ -341,6 +341,7 @@ async def test_a_subclass_keeps_its_own_way_to_delete_tokens(session: AsyncSessi
     assert await tokens.delete_by_token("T") == 1
     assert await tokens.delete_by_token("U") == 0
     assert await tokens.delete_by_user(user.id) == 1
+    assert await tokens.delete_by_user(user.id, except_tokens=["T"]) == 0
     assert deleted == ["T", "T"]
 
 

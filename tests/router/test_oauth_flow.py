@@ -16,11 +16,12 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastapi_users.authentication.login import LoginInterrupted
 from fastapi_users.cipher import TokenCipher
+from fastapi_users.exceptions import InsecureSecretWarning
 from fastapi_users.router.oauth import generate_state_token, get_oauth_router, is_email_verified
 from fastapi_users.testing import frozen_clock
 from tests.router.test_oauth import begin, finish, users_of
 from tests.toy import ToyManager
-from tests.world import PASSWORD, SECRET, OAuthAccount, Provider, UserManager, World
+from tests.world import PASSWORD, SECRET, OAuthAccount, Provider, UserManager, UserRead, World
 
 COOKIE = "fastapiusersoauthcsrf"
 TARGETS = ["/welcome", "https://ui.test/back?tab=1#top"]
@@ -676,3 +677,24 @@ def test_what_a_callback_answers_is_documented() -> None:
         "/associate/authorize": {"200", "303", "400", "401", "422"},
         "/associate/callback": {"200", "303", "400", "401", "422"},
     }
+
+
+# secrets
+
+
+async def test_a_weak_secret_is_told_of_when_the_router_is_made(strict: World) -> None:
+    """D16, requirement 58."""
+    users = strict.fastapi_users
+    with pytest.warns(InsecureSecretWarning, match="state_secret is well-known") as told:
+        users.get_oauth_router(strict.provider, strict.cookie, "SECRET")
+    assert len(told) == 1
+
+    users.get_oauth_associate_router(strict.provider, UserRead, [SECRET, "SECRET"])
+
+
+async def test_strict_refuses_a_weak_secret(strict: World) -> None:
+    users = strict.fastapi_users
+    with pytest.raises(ValueError, match="state_secret is well-known"):
+        users.get_oauth_router(strict.provider, strict.cookie, "SECRET", strict=True)
+    with pytest.raises(ValueError, match="state_secret is only 1 bytes long"):
+        users.get_oauth_associate_router(strict.provider, UserRead, [SECRET, "x"], strict=True)

@@ -499,3 +499,38 @@ async def test_the_document_shows_the_current_password_where_it_is_required(guar
     assert {wrong, missing} <= codes(guarded_world, "/users/me")
     assert {wrong, missing} & codes(world, "/users/me") == {wrong}
     assert {wrong, missing} & codes(guarded_world, "/users/{id}") == set()
+
+
+@pytest.mark.parametrize("change", [{"password": "another long password"}, {"email": "ann.smith@example.org"}])
+async def test_a_new_password_or_address_ends_the_other_sessions_of_bearer_tokens(
+    world: World, change: dict[str, str]
+) -> None:
+    """D4, requirement 45: nothing is stored for them."""
+    await world.insert_user()
+    other, own = await world.log_in(), await world.log_in()
+    assert (await world.client.get("/users/me", headers=other)).status_code == 200
+
+    assert (await world.client.patch("/users/me", json=change, headers=own)).status_code == 200
+
+    assert (await world.client.get("/users/me", headers=other)).status_code == 401
+
+
+async def test_a_password_that_was_reset_ends_the_sessions_of_bearer_tokens(world: World) -> None:
+    """D4, requirement 29."""
+    await world.insert_user()
+    headers = await world.log_in()
+    await world.client.post("/auth/forgot-password", json={"email": "ann@example.org"})
+
+    body = {"token": world.outbox.token("ann@example.org"), "password": "another long password"}
+    assert (await world.client.post("/auth/reset-password", json=body)).status_code == 200
+
+    assert (await world.client.get("/users/me", headers=headers)).status_code == 401
+
+
+async def test_a_change_of_anything_else_ends_no_session(world: World) -> None:
+    await world.insert_user()
+    headers = await world.log_in()
+
+    assert (await world.client.patch("/users/me", json={"nickname": "Ann"}, headers=headers)).status_code == 200
+
+    assert (await world.client.get("/users/me", headers=headers)).status_code == 200
