@@ -1013,7 +1013,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         """
         helper: Any = self.password_helper
         if _has_own_fingerprint(type(helper)):
-            fingerprint: str = helper.fingerprint(hashed_password)
+            # In the pool, since a helper may hash what it has no fingerprint for.
+            fingerprint: str = await run_in_hashing_pool(helper.fingerprint, hashed_password)
             if helper.verify_and_update(hashed_password, fingerprint)[0]:
                 return fingerprint
         return await self._hash(hashed_password)

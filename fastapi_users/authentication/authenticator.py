@@ -1,5 +1,5 @@
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from copy import copy
 from inspect import Parameter, Signature
 from keyword import iskeyword
@@ -274,13 +274,18 @@ class Authenticator(Generic[models.UP, models.ID]):
         """
 
         async def session_ender_dependency(response: Response, **kwargs: Any) -> Any:
+            names = [name_to_variable_name(backend.name) for backend in self.backends]
+            tokens = {name: kwargs.get(name) for name in names}
+            # All of them, since two backends may keep their tokens in one place.
+            own: Any = {"except_tokens": [token for token in tokens.values() if token]} if any(tokens.values()) else {}
+
             async def end_sessions(user: models.UP) -> None:
                 for backend in self.backends:
                     strategy = kwargs[name_to_strategy_variable_name(backend.name)]
-                    token = kwargs.get(name_to_variable_name(backend.name))
+                    token = tokens[name_to_variable_name(backend.name)]
                     if hasattr(strategy, "destroy_all_tokens"):
-                        await strategy.destroy_all_tokens(user, **({} if token is None else {"except_token": token}))
-                    if token is not None and hasattr(strategy, "reissue_token"):
+                        await strategy.destroy_all_tokens(user, **own)
+                    if token and hasattr(strategy, "reissue_token"):
                         reissued = await strategy.reissue_token(token, user)
                         if reissued is not None:
                             await _hand_over(backend.transport, reissued, response)
@@ -326,7 +331,9 @@ class Authenticator(Generic[models.UP, models.ID]):
         refusal = refusal_status(user, active=active, verified=verified, superuser=superuser)
         if refusal is not None:
             if not optional:
-                raise CrossSiteRequest if is_cross_site and user is None else _refused(refusal, enabled_backends, token)
+                raise (
+                    CrossSiteRequest if is_cross_site and user is None else _refused(refusal, enabled_backends, kwargs)
+                )
             return None, token
         if fresh is not None and user is not None and session is not None:
             try:
@@ -436,13 +443,16 @@ async def _hand_over(transport: Transport, token: str, response: Response) -> No
 
 
 def _refused(
-    refusal: int, backends: Sequence[AuthenticationBackend[models.UP, models.ID]], token: str | None
+    refusal: int, backends: Sequence[AuthenticationBackend[models.UP, models.ID]], tokens: Mapping[str, Any]
 ) -> HTTPException:
     """With the challenge of RFC 6750, section 3, where there is a backend for it: whether what came was not it."""
-    is_challenge = refusal == status.HTTP_401_UNAUTHORIZED and any(
-        isinstance(backend.transport.scheme, _OF_AUTHORIZATION) for backend in backends
-    )
-    challenge = "Bearer" if token is None else 'Bearer error="invalid_token"'
+    names = [
+        name_to_variable_name(backend.name)
+        for backend in backends
+        if isinstance(backend.transport.scheme, _OF_AUTHORIZATION)
+    ]
+    is_challenge = bool(names) and refusal == status.HTTP_401_UNAUTHORIZED
+    challenge = 'Bearer error="invalid_token"' if any(tokens.get(name) for name in names) else "Bearer"
     return HTTPException(refusal, headers={"WWW-Authenticate": challenge} if is_challenge else None)
 
 

@@ -145,8 +145,8 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
         if claims:  # or it counts no more
             await self.revoke.put(_token_digest(token, claims), "revoked", _expires_at(claims))
 
-    async def destroy_all_tokens(self, user: UP, *, except_token: str | None = None) -> int:
-        """End every session of a user but one: 1, since how many those are is known to nobody, or 0 without ``revoke``.
+    async def destroy_all_tokens(self, user: UP, *, except_tokens: Sequence[str] = ()) -> int:
+        """End every session of a user but these: 1, since how many those are is known to nobody, or 0 without ``revoke``.
 
         What was issued later counts, also within the same millisecond, or on a server whose clock is behind. One whose
         clock is ahead may have issued, before, what will outlive this.
@@ -155,8 +155,8 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
             return 0
         digest = self._user_digest(user)
         moment = max(_now(), 1 + _ended_before(*await self.revoke.get([digest])))
-        claims, _ = ({}, None) if except_token is None else self._verify(except_token)
-        exempt = _token_digest(except_token, claims) if except_token is not None and claims else ""
+        kept = [(token, self._verify(token)[0]) for token in except_tokens]
+        exempt = ",".join(_token_digest(token, claims) for token, claims in kept if claims)
         lifetime = self.lifetime_seconds
         expires_at = datetime.now(timezone.utc) + timedelta(seconds=lifetime) if lifetime else None
         await self.revoke.put(digest, f"{moment}:{exempt}", expires_at)
@@ -216,7 +216,7 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
             return False
         digest = _token_digest(token, claims)
         token_entry, user_entry = await self.revoke.get([digest, self._user_digest(user)])
-        is_exempt = user_entry is not None and user_entry.partition(":")[2] == digest
+        is_exempt = user_entry is not None and digest in user_entry.partition(":")[2].split(",")
         return token_entry is not None or (not is_exempt and _issued_at(claims) <= _ended_before(user_entry))
 
     def _user_digest(self, user: UP) -> str:

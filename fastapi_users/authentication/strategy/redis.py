@@ -94,15 +94,15 @@ class RedisStrategy(Strategy[UP, ID], Generic[UP, ID]):
         if index is not None:
             await self.redis.zrem(index, *forms)
 
-    async def destroy_all_tokens(self, user: UP, *, except_token: str | None = None) -> int:
-        """End every session of a user but one, and tell how many those were: none, where there is no index.
+    async def destroy_all_tokens(self, user: UP, *, except_tokens: Sequence[str] = ()) -> int:
+        """End every session of a user but these, and tell how many those were: none, where there is no index.
 
         Tokens from before there was one are not in it. One that is written at the same moment is ended, too.
         """
         index = self._index(user)
         if index is None:
             return 0
-        exempt = [] if except_token is None else stored_forms(except_token, hash_tokens=self.hash_tokens)
+        exempt = {form for token in except_tokens for form in stored_forms(token, hash_tokens=self.hash_tokens)}
         entries: Any = await self.redis.zrange(index, 0, -1)
         stored = [entry for entry in map(_as_text, entries) if entry not in exempt]
         if not stored:

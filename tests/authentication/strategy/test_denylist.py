@@ -130,7 +130,7 @@ async def test_a_token_that_was_ended_opens_nothing(denylist: Denylist) -> None:
 
     await strategy.destroy_token(first, user)
     assert [await strategy.read_token(each, manager) for each in (first, second, third)] == [None, user, user]
-    await strategy.destroy_all_tokens(user, except_token=third)
+    await strategy.destroy_all_tokens(user, except_tokens=[third])
     assert [await strategy.read_token(each, manager) for each in (first, second, third)] == [None, None, user]
 
 

@@ -616,7 +616,7 @@ async def test_the_session_that_ends_the_others_goes_on(
     if not has_name:
         own = generate_jwt({"sub": str(user.id), "aud": AUDIENCE}, SECRET, 60)
 
-    await revocable.destroy_all_tokens(user, except_token=own)
+    await revocable.destroy_all_tokens(user, except_tokens=[own])
 
     assert await revocable.read_token(own, manager) is user
     assert await revocable.read_token(other, manager) is None
@@ -624,13 +624,13 @@ async def test_the_session_that_ends_the_others_goes_on(
     assert (reissued is None) == (not has_name), "which needs none"
     if reissued is not None:
         assert await revocable.read_token(reissued, manager) is user
-    await revocable.destroy_all_tokens(user, except_token="x.y.z")
+    await revocable.destroy_all_tokens(user, except_tokens=["x.y.z"])
     assert await revocable.read_token(own, manager) is None
 
 
 async def test_the_session_that_goes_on_can_log_out(manager: UserManager, user: User, revocable: Strategy) -> None:
     token = await revocable.write_token(user)
-    await revocable.destroy_all_tokens(user, except_token=token)
+    await revocable.destroy_all_tokens(user, except_tokens=[token])
 
     await revocable.destroy_token(token, user)
 

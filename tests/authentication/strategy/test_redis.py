@@ -164,11 +164,11 @@ async def test_all_sessions_of_a_user_end_and_those_of_others_go_on(
     current_authentication.reset(current)
     await strategy.destroy_token(first, ann)
 
-    assert await strategy.destroy_all_tokens(ann, except_token=own) == 1
+    assert await strategy.destroy_all_tokens(ann, except_tokens=[own]) == 1
 
     assert await readable(strategy, database, first, second, own, theirs) == [False, False, True, True]
     assert await strategy.read_authentication(second) is None
-    assert await strategy.destroy_all_tokens(ann, except_token=own) == 0
+    assert await strategy.destroy_all_tokens(ann, except_tokens=[own]) == 0
     assert await strategy.destroy_all_tokens(ann) == 1
     assert await readable(strategy, database, own, theirs) == [False, True]
     assert await strategy.destroy_all_tokens(bob) == 1
@@ -182,7 +182,7 @@ async def test_a_session_from_before_its_digest_was_kept_can_be_exempt(server: R
     clear = await Strategy(server, 60, key_prefix=prefix).write_token(ann)
     strategy = Strategy(server, 60, key_prefix=prefix, hash_tokens=True)
 
-    assert await strategy.destroy_all_tokens(ann, except_token=clear) == 0
+    assert await strategy.destroy_all_tokens(ann, except_tokens=[clear]) == 0
     assert await readable(strategy, database, clear) == [True]
 
 

@@ -1,5 +1,7 @@
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
+from itertools import chain
 from typing import Any, Generic
 
 from fastapi_users.authentication.strategy.base import (
@@ -86,15 +88,16 @@ class DatabaseStrategy(Strategy[UP, ID], Generic[UP, ID, AP]):
                     await self.database.delete(access_token)
                     return
 
-    async def destroy_all_tokens(self, user: UP, *, except_token: str | None = None) -> int:
-        """End every session of a user but one, and tell how many those were: none, where the adapter has no
+    async def destroy_all_tokens(self, user: UP, *, except_tokens: Sequence[str] = ()) -> int:
+        """End every session of a user but these, and tell how many those were: none, where the adapter has no
         ``delete_by_user``.
         """
         if not hasattr(type(self.database), "delete_by_user"):
             return 0
         exempt: dict[str, Any] = {}
-        if except_token is not None:
-            exempt["except_tokens"] = stored_forms(except_token, hash_tokens=self.hash_tokens)
+        if except_tokens:
+            forms = [stored_forms(token, hash_tokens=self.hash_tokens) for token in except_tokens]
+            exempt["except_tokens"] = [*chain.from_iterable(forms)]
         ended: int = await self.database.delete_by_user(user.id, **exempt)  # type: ignore[attr-defined]  # looked for above
         return ended
 

@@ -211,7 +211,7 @@ async def test_the_session_that_ends_the_others_goes_on(manager: UserManager, us
         strategy = Strategy(database, hash_tokens=True)
         others = [await strategy.write_token(user) for _ in range(2)]
 
-        assert await strategy.destroy_all_tokens(user, except_token=own) == 2
+        assert await strategy.destroy_all_tokens(user, except_tokens=[own]) == 2
 
         assert [await strategy.read_token(token, manager) for token in (own, *others)] == [user, None, None]
         assert await strategy.destroy_all_tokens(user) == 1
