@@ -1032,7 +1032,7 @@ def _required_claims(
         claims = decode_jwt(token, secret, [audience])
     except jwt.PyJWTError as error:
         raise refusal from error
-    if not required <= claims.keys():
+    if not all(isinstance(claims.get(name), str) for name in required):
         raise refusal
     return claims
 
@@ -1046,7 +1046,7 @@ class UUIDIDMixin:
     def parse_id(self, value: Any) -> uuid.UUID:
         """
         :raises InvalidID: anything but a ``UUID`` or its text, with or without hyphens. The other spellings that
-            Python reads (braces, ``urn:uuid:``, digits of other scripts) would give one user several paths.
+            Python reads (braces, ``urn:uuid:``, stray hyphens, digits of other scripts) would give one user several paths.
         """
         if isinstance(value, uuid.UUID):
             return value
@@ -1054,7 +1054,7 @@ class UUIDIDMixin:
             parsed = uuid.UUID(value)
         except (ValueError, TypeError, AttributeError) as error:
             raise exceptions.InvalidID from error
-        if value.replace("-", "").lower() != parsed.hex:
+        if value.lower() not in (str(parsed), parsed.hex):
             raise exceptions.InvalidID
         return parsed
 
