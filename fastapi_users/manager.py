@@ -1452,7 +1452,7 @@ class UUIDIDMixin:
     def parse_id(self, value: Any) -> uuid.UUID:
         """
         :raises InvalidID: anything but a ``UUID`` or its text, with or without hyphens. The other spellings that
-            Python reads (braces, ``urn:uuid:``, digits of other scripts) would give one user several paths.
+            Python reads (braces, ``urn:uuid:``, stray hyphens, digits of other scripts) would give one user several paths.
         """
         if isinstance(value, uuid.UUID):
             return value
@@ -1460,7 +1460,7 @@ class UUIDIDMixin:
             parsed = uuid.UUID(value)
         except (ValueError, TypeError, AttributeError) as error:
             raise exceptions.InvalidID from error
-        if value.replace("-", "").lower() != parsed.hex:
+        if value.lower() not in (str(parsed), parsed.hex):
             raise exceptions.InvalidID
         return parsed
 

@@ -42,12 +42,16 @@ def model_validate(schema: type[SCHEMA], obj: Any, *args: Any, **kwargs: Any) ->
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
+def is_storable(text: str) -> bool:
+    return _UNSTORABLE.search(text) is None
+
+
 def refuse_unstorable_text(data: Any) -> Any:
     """NUL, which PostgreSQL does not store, and halves of surrogate pairs, which UTF-8 cannot say (RFC 8259, 8.2)."""
     pending = [data]
     while pending:
         value = pending.pop()
-        if isinstance(value, str) and _UNSTORABLE.search(value):
+        if isinstance(value, str) and not is_storable(value):
             raise PydanticCustomError("unstorable_text", "Text must not contain NUL or half a surrogate pair")
         if isinstance(value, Mapping):
             pending.extend(value.values())

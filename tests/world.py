@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request, Response
 from httpx import ASGITransport, AsyncClient
 from httpx_oauth.oauth2 import OAuth2, OAuth2Token
+from pydantic import Field
 from sqlalchemy import URL, String, create_engine, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
@@ -106,11 +107,11 @@ class UserRead(schemas.BaseUser[uuid.UUID]):
 
 
 class UserCreate(schemas.BaseUserCreate):
-    nickname: str | None = None
+    nickname: str | None = Field(None, max_length=100)
 
 
 class UserUpdate(schemas.BaseUserUpdate):
-    nickname: str | None = None
+    nickname: str | None = Field(None, max_length=100)
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):

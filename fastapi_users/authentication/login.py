@@ -325,6 +325,8 @@ async def read_ticket(
     """
     try:
         claims = decode_jwt(ticket, user_manager._login_ticket_secret(), [LOGIN_TICKET_AUDIENCE])
+        if not all(isinstance(claims.get(name), kind) for name, kind in _TICKET_CLAIMS.items()):
+            raise exceptions.InvalidLoginTicket
         if claims["backend"] != backend.name or not _is_same_browser(backend, request, claims.get("browser")):
             raise exceptions.InvalidLoginTicket
         if count_try:
@@ -345,6 +347,15 @@ async def read_ticket(
         secret=claims["jti"],
     )
 
+
+_TICKET_CLAIMS: dict[str, Any] = {
+    **dict.fromkeys(("sub", "jti", "backend", "fgpt"), str),
+    **dict.fromkeys(("amr", "methods"), list),
+    **dict.fromkeys(("browser", "replaces"), str | None),
+    "auth_time": int,
+    "verified": bool,
+}
+"""Whoever shares the secret could sign others."""
 
 _UNUSABLE = (
     exceptions.InvalidOneTimeSecret,
@@ -430,7 +441,9 @@ def _is_same_browser(backend: AuthenticationBackend[Any, Any], request: Request,
     if not hasattr(transport, "get_challenge_cookie"):
         return expected is None  # a bearer token: who holds the ticket is the client, as with the token itself
     cookie = transport.get_challenge_cookie(request)
-    return cookie is not None and expected is not None and hmac.compare_digest(_digest(cookie), expected)
+    if cookie is None or expected is None:
+        return False
+    return hmac.compare_digest(_digest(cookie).encode(), expected.encode("utf-8", "surrogatepass"))
 
 
 def _digest(secret: str) -> str:

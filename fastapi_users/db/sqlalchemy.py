@@ -21,6 +21,7 @@ from fastapi_users.db.base import BaseUserDatabase, run_callbacks
 from fastapi_users.db.store import Condition, Increment, M, Store, Where, none_of
 from fastapi_users.exceptions import OAuthAccountNotExists
 from fastapi_users.models import ID, OAP, UP
+from fastapi_users.schemas import is_storable
 
 with needs_extra("sqlalchemy"):
     from sqlalchemy import (
@@ -508,8 +509,8 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         Of several rows that differ in letter case only, which old data may hold, it is always the same one:
         ``find_duplicate_emails`` lists them.
         """
-        if not email or "\0" in email:
-            return None  # nobody's; PostgreSQL refuses to compare NUL
+        if not email or not is_storable(email):
+            return None  # nobody's; and not every database compares it
         column, users = _column(self.user_table, "email"), select(self.user_table)
         dialect = self._dialect
         if dialect in _MYSQL and await self._ignores_letter_case():

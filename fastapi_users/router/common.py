@@ -175,7 +175,7 @@ class SafeRoute(APIRoute):
                 return await handle(request)
             except RequestValidationError as error:
                 safe_error = RequestValidationError(
-                    [presentable_error(item) for item in error.errors()], body=presentable(error.body)
+                    [presentable_error(item) for item in error.errors()], body=_presentable_body(error.body)
                 )
             except StarletteHTTPException as refusal:
                 if refusal.detail != _UNREADABLE_BODY:
@@ -267,6 +267,12 @@ def presentable(value: Any, depth: int = 0) -> Any:
         items = [presentable(item, depth + 1) for item in value]
         return tuple(items) if isinstance(value, tuple) else items
     return _presentable_scalar(value)
+
+
+def _presentable_body(body: Any) -> Any:
+    """For a handler of the application's, which may answer or log it. What is no object may be a secret all of it, and so
+    may the names in a form: clients send JSON as one."""
+    return presentable(body) if body is None or isinstance(body, dict) else _MASK
 
 
 def _presentable_scalar(value: Any) -> Any:

@@ -195,7 +195,8 @@ class CSRFCookie:
             return False
         names = [self._name_of(token)] if self.strict else [self._name_of(token), self.name]
         cookies = [request.cookies.get(name) for name in names]
-        return any(hmac.compare_digest(cookie.encode(), token.encode()) for cookie in cookies if cookie)
+        expected = token.encode("utf-8", "surrogatepass")  # a signed JSON can hold halves of surrogate pairs
+        return any(hmac.compare_digest(cookie.encode(), expected) for cookie in cookies if cookie)
 
     def remove(self, request: Request, response: Response, token: str) -> None:
         for name in (self._name_of(token), self.name):

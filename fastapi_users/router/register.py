@@ -82,5 +82,5 @@ def _add_neutral_route(
                     await user_manager.on_after_duplicate_registration(user, request)
 
         with REGISTER_NEUTRALLY:
-            await user_manager.validate_password(user_create.password, user_create)
+            await user_manager._validate(user_create.password, user_create)
         await do_unseen("register", create_or_tell, user_manager=user_manager, request=request)

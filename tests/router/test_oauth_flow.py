@@ -519,7 +519,7 @@ async def test_a_text_is_no_list(strict: World, options: dict[str, Any]) -> None
 async def test_only_what_can_be_asked_for_is_documented(strict: World, tmp_path: Path) -> None:
     operation = strict.app.openapi()["paths"]["/oauth/authorize"]["get"]
     assert [parameter["name"] for parameter in operation["parameters"]] == ["scopes", "redirect"]
-    assert sorted(operation["responses"]) == ["200", "400", "422"]
+    assert sorted(operation["responses"]) == ["200", "303", "400", "422"]
 
     async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'y.db'}") as world:
         operation = world.app.openapi()["paths"]["/oauth/authorize"]["get"]

@@ -110,7 +110,7 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """From the claims ``auth_time`` (OpenID Connect Core, section 2) and ``amr`` (RFC 8176)."""
         claims, _ = self._verify(token)
         auth_time, methods = claims.get("auth_time"), claims.get("amr")
-        if not isinstance(auth_time, int) or not isinstance(methods, list):
+        if not isinstance(auth_time, int) or not 0 <= auth_time < _MAX_TIME or not isinstance(methods, list):
             return None  # a subclass of the application may write claims of its own
         return Authentication(methods=tuple(methods), time=datetime.fromtimestamp(auth_time, timezone.utc))
 
