@@ -138,12 +138,11 @@ async def report_failure(
         anybody wants to know.
     """
     is_password, identifier = check.method == PASSWORD_METHOD, check.identifier or ""
-    # Before a subscriber commits, after which some sessions know no attribute of the user any more.
-    user_id = None if user is None else user.id
     if is_password and _is_listened_to(user_manager):
         found = await _or_none(user_manager.get_by_email(identifier))
-        if user is None and found is not None:
-            user, user_id = found, found.id
+        user = found if user is None else user
+    # Before a subscriber commits, after which some sessions know no attribute of the user any more.
+    user_id = None if user is None else user.id
     await user_manager._seam_credentials_failed(check, user)
     await user_manager._seam_event(
         events.LoginFailed(
