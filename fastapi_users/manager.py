@@ -646,8 +646,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         has_new_email = update_dict.get("email") not in (None, old_email)
         wanted_email: str | None = None
         if has_new_email and safe and self.email_change_requires_confirmation:
+            await self._refuse_taken_email(update_dict["email"], user)
             wanted_email, has_new_email = update_dict.pop("email"), False
-            await self._refuse_taken_email(wanted_email, user)
         has_new_password = update_dict.get("password") is not None
         flags = {
             name: value

@@ -231,10 +231,7 @@ async def test_of_parallel_changes_that_are_confirmed_at_the_same_moment_one_is_
     answers: dict[str, int] = {}
 
     async def wait_for_the_other(manager: Manager, user: User) -> None:
-        for event in arrived.values():
-            if not event.is_set():
-                event.set()
-                break
+        next(event for event in arrived.values() if not event.is_set()).set()
         for event in arrived.values():
             await event.wait()
 

@@ -204,7 +204,8 @@ async def test_the_fingerprint_is_a_cheap_one_where_the_helper_recognises_its_ow
     await manager.forgot_password(user)
     (token,) = manager.tokens
 
-    assert helper.verify_and_update(user.hashed_password, claims_of(token, RESET)["password_fgpt"])[0]
+    for fingerprint in (claims_of(token, RESET)["password_fgpt"], weak_password_helper().hash(user.hashed_password)):
+        assert helper.verify_and_update(user.hashed_password, fingerprint)[0]
     assert await manager.reset_password(token, NEW_PASSWORD) is user
     assert helper.calls == calls
     with pytest.raises(InvalidResetPasswordToken):
@@ -258,8 +259,6 @@ class Underived:
         self.adapter = Copies()
 
     def __getattr__(self, name: str) -> Any:
-        if name == "update_where":
-            raise AttributeError(name)
         return getattr(self.adapter, name)
 
 

@@ -772,8 +772,8 @@ async def test_what_only_the_orm_can_write_goes_through_it_on_a_condition_too(tm
             assert table is not Numbered or Numbered.heard[-1] in change
     async with AsyncSession(engine, expire_on_commit=False) as session:
         users = SQLAlchemyUserDatabase[Any, int](session, Numbered)
-        five: Any = await users.get_by_email("5@example.org")
-        assert await users.update_where(five, {"number": 5}, {"number": cast("Any", Numbered).number + 1}) is five
+        five = cast("Any", await users.get_by_email("5@example.org"))
+        assert await users.update_where(five, {"number": 5}, {"number": Numbered.number + 1}) is five
         assert five.number == 6
     await engine.dispose()
 
@@ -836,11 +836,13 @@ async def test_the_tokens_of_a_deleted_user_do_not_open_the_account_of_the_next_
     class Token(SQLAlchemyBaseAccessTokenTable[int], Base):
         user_id: Mapped[int] = mapped_column(ForeignKey("user.id", ondelete="cascade"))
 
-    class MachineToken(SQLAlchemyBaseAccessTokenTable[int], Base):
-        """Of something that is no user."""
+    class Machine(Base):
+        __tablename__ = "machine"
+        id: Mapped[int] = mapped_column(primary_key=True)
 
+    class MachineToken(SQLAlchemyBaseAccessTokenTable[int], Base):
         __tablename__ = "machine_token"
-        user_id: Mapped[int]
+        user_id: Mapped[int] = mapped_column(ForeignKey("machine.id"))
 
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}")
     async with engine.begin() as connection:
