@@ -112,7 +112,9 @@ def _hmac_key(secret: str) -> str | bytes:
     """A short one, with the zero bytes that HMAC fills it up with anyway (RFC 2104): the signature is the same, and the
     warning is ours, said once, instead of PyJWT's at every use.
     """
-    if not secret or len(secret) >= MIN_SECRET_BYTES:
+    if not secret:
+        raise jwt.InvalidKeyError("An empty secret is known to everybody.")  # which old versions of PyJWT do not mind
+    if len(secret) >= MIN_SECRET_BYTES:
         return secret
     warn_of_weak_secret(secret, stacklevel=4)
     return secret.encode().ljust(MIN_SECRET_BYTES, b"\0")

@@ -63,6 +63,7 @@ def test_without_a_lifetime_a_token_never_expires(lifetime_seconds: int | None) 
         (jwt.encode(CLAIMS, "", algorithm="none"), jwt.InvalidAlgorithmError),
         (jwt.encode(CLAIMS, SECRET, headers={"crit": ["made-up"], "made-up": 1}), jwt.InvalidTokenError),
         (jwt.encode({**CLAIMS, "nbf": 2**33}, SECRET), jwt.ImmatureSignatureError),
+        ("\ud800", jwt.DecodeError),
     ],
 )
 def test_a_token_that_is_not_ours_is_refused(token: str, error: type[Exception]) -> None:
