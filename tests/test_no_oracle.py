@@ -431,12 +431,22 @@ async def test_a_neutral_registration_makes_a_user_who_can_log_in(world: Watched
 
 
 @pytest.mark.parametrize("email", ["unknown@example.org", "known@example.org"])
-async def test_a_neutral_registration_refuses_a_bad_password_with_its_reason(world: WatchedWorld, email: str) -> None:
+@pytest.mark.parametrize(
+    ("password", "reason"),
+    [
+        ("short", "Too short"),
+        ("", "The password must not be empty."),
+        ("x" * 4097, "The password must not be longer than 4096 bytes."),
+    ],
+)
+async def test_a_neutral_registration_refuses_a_bad_password_with_its_reason(
+    world: WatchedWorld, email: str, password: str, reason: str
+) -> None:
     world.log.clear()
-    answer = await world.client.post("/neutral/register", json={"email": email, "password": "short"})
+    answer = await world.client.post("/neutral/register", json={"email": email, "password": password})
 
     assert answer.status_code == 400
-    assert answer.json() == {"detail": {"code": "REGISTER_INVALID_PASSWORD", "reason": "Too short"}}
+    assert answer.json() == {"detail": {"code": "REGISTER_INVALID_PASSWORD", "reason": reason}}
     assert world.log == []
 
 
