@@ -45,7 +45,7 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
         return get_register_router(self.get_user_manager, user_schema, user_create_schema, neutral=neutral)
 
     def get_verify_router(self, user_schema: type[schemas.U]) -> APIRouter:
-        return get_verify_router(self.get_user_manager, user_schema)
+        return get_verify_router(self.get_user_manager, user_schema, authenticator=self.authenticator)
 
     def get_reset_password_router(self) -> APIRouter:
         return get_reset_password_router(self.get_user_manager, authenticator=self.authenticator)

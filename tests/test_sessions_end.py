@@ -21,6 +21,7 @@ from fastapi_users.authentication import (
 from fastapi_users.authentication.strategy import DatabaseStrategy
 from fastapi_users.db import SQLAlchemyUserDatabase
 from fastapi_users.jwt import generate_jwt
+from fastapi_users.mail import Message
 from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase
 from tests.services import connect_redis
 from tests.world import PASSWORD, SECRET, AccessToken, OAuthAccount, User, UserManager, UserRead, UserUpdate, World
@@ -38,6 +39,7 @@ class Application:
 
     def __init__(self, world: World, redis: Any, manager_class: type[Any] = UserManager) -> None:
         self.world = world
+        self.redis = redis
         prefix = f"test {uuid.uuid4()} "
 
         async def get_session() -> AsyncIterator[Any]:
@@ -231,6 +233,30 @@ async def test_linking_by_address_ends_the_sessions_of_who_never_verified_it(app
     assert (await owner.get("/oauth/callback", params={"code": "CODE", "state": state})).status_code == 204
 
     assert await alive({**sessions, "owner": owner}) == {"owner"}
+
+
+class ConfirmingManager(UserManager):
+    email_change_requires_confirmation = True
+
+    async def on_after_request_email_change(
+        self, user: User, new_email: str, token: str, request: Any | None = None
+    ) -> None:
+        await self.world.outbox.send(Message(to=new_email, subject="Confirm", text=f"Your token: {token}"))
+
+
+async def test_every_session_ends_when_a_new_address_is_confirmed(application: Application) -> None:
+    """And none before: the address has not changed yet."""
+    await application.world.insert_user()
+    confirming = Application(application.world, application.redis, ConfirmingManager)
+    sessions = await confirming.log_in_everywhere()
+    assert (await sessions["jwt_bearer"].patch("/users/me", json={"email": "new@example.org"})).status_code == 200
+    assert await alive(sessions) == set(BACKENDS)
+
+    token = application.world.outbox.token(to="new@example.org")
+    answer = await confirming.new_client().post("/verify", json={"token": token})
+
+    assert (answer.status_code, answer.json()["email"]) == (200, "new@example.org")
+    assert await alive(sessions) == set()
 
 
 async def test_one_switch_leaves_the_sessions_as_upstream_does(application: Application) -> None:
