@@ -4,6 +4,7 @@ from typing import Any, Generic
 import jwt
 
 from fastapi_users.authentication.strategy.base import (
+    MAX_TIME,
     Authentication,
     Strategy,
     StrategyDestroyNotSupportedError,
@@ -60,7 +61,7 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """From the claims ``auth_time`` (OpenID Connect Core, section 2) and ``amr`` (RFC 8176)."""
         claims = self._read_claims(token)
         auth_time, methods = claims.get("auth_time"), claims.get("amr")
-        if not isinstance(auth_time, int) or not 0 <= auth_time < _MAX_TIME or not isinstance(methods, list):
+        if not isinstance(auth_time, int) or not 0 <= auth_time < MAX_TIME or not isinstance(methods, list):
             return None  # a subclass of the application may write claims of its own
         return Authentication(methods=tuple(methods), time=datetime.fromtimestamp(auth_time, timezone.utc))
 
@@ -80,6 +81,3 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
             return decode_jwt(token, self.decode_key, self.token_audience, algorithms=[self.algorithm])
         except jwt.PyJWTError:
             return {}
-
-
-_MAX_TIME = 250_000_000_000  # in the year 9892: Python knows no times after 9999
