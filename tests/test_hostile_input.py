@@ -87,7 +87,7 @@ class Server:
             user = await session.get_one(User, self.ann.user.id)
             user.email, user.hashed_password, user.is_active = EMAIL, self.ann.user.hashed_password, True
             user.is_verified = False
-            await session.execute(update(OneTimeSecret).values(tries=0))
+            await session.execute(update(OneTimeSecret).values(tries=0, used_at=None))
             await session.commit()
             self.ann.bearer = await self.ann.bearer_of(user)
 
@@ -654,11 +654,12 @@ def spend_access_token(server: Server, token: str) -> Answer:
 
 def spend_reset(server: Server, token: str) -> Answer:
     body = {"token": token, "password": PASSWORD}
-    return server.request("POST", "/auth/reset-password", JSON, json.dumps(body).encode())
+    return server.request("POST", "/auth/reset-password", [*server.as_ann(), *JSON], json.dumps(body).encode())
 
 
 def spend_verify(server: Server, token: str) -> Answer:
-    return server.request("POST", "/auth/verify", JSON, json.dumps({"token": token}).encode())
+    body = {"token": token}
+    return server.request("POST", "/auth/verify", [*server.as_ann(), *JSON], json.dumps(body).encode())
 
 
 def spend_state(server: Server, token: str) -> Answer:
@@ -810,7 +811,8 @@ def test_whatever_a_signed_token_claims_the_answer_is_plain(
     """As a service that has the same secret would sign it, or a version to come."""
     claims = jwt.decode(tokens[kind.removeprefix("fresh ")], options={"verify_signature": False})
     claims |= {"auth_time": claims["exp"] - 3600, "amr": ["pwd"]} if kind == "fresh session" else {}
-    assert SPEND[kind](server, jwt_of(claims)).repeats_nothing()
+    good = SPEND[kind](server, jwt_of(claims))
+    assert good.status < 400 or b"TOY_BAD_PIN" in good.body, "or hardly a claim would be looked at"
     for value in [*CLAIM_VALUES, GONE]:
         answer = SPEND[kind](server, jwt_of({**claims, claim: value}))
         assert answer.status < 400 or answer.refuses(400, 401), value

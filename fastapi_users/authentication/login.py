@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from fastapi_users import events, exceptions, models
 from fastapi_users.authentication.backend import AuthenticationBackend
 from fastapi_users.authentication.strategy import Authentication, Strategy, StrategyDestroyNotSupportedError
-from fastapi_users.authentication.strategy.base import current_authentication
+from fastapi_users.authentication.strategy.base import MAX_TIME, current_authentication
 from fastapi_users.authentication.transport.base import read_token
 from fastapi_users.authentication.transport.cross_site import refuse_cross_site
 from fastapi_users.background import do_unseen
@@ -325,6 +325,8 @@ async def read_ticket(
     try:
         claims = decode_jwt(ticket, user_manager._login_ticket_secret(), [LOGIN_TICKET_AUDIENCE])
         if not all(isinstance(claims.get(name), kind) for name, kind in _TICKET_CLAIMS.items()):
+            raise exceptions.InvalidLoginTicket
+        if not 0 <= claims["auth_time"] < MAX_TIME:
             raise exceptions.InvalidLoginTicket
         if claims["backend"] != backend.name or not _is_same_browser(backend, request, claims.get("browser")):
             raise exceptions.InvalidLoginTicket

@@ -11,6 +11,8 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users.schemas import is_storable
 
+MAX_TIME = 250_000_000_000  # in the year 9892: Python knows no times after 9999
+
 
 class StrategyDestroyNotSupportedError(Exception):
     """Tokens of this strategy live until they expire."""

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeGuard
 import jwt
 
 from fastapi_users.authentication.strategy.base import (
+    MAX_TIME,
     Authentication,
     Strategy,
     StrategyDestroyNotSupportedError,
@@ -110,7 +111,7 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """From the claims ``auth_time`` (OpenID Connect Core, section 2) and ``amr`` (RFC 8176)."""
         claims, _ = self._verify(token)
         auth_time, methods = claims.get("auth_time"), claims.get("amr")
-        if not isinstance(auth_time, int) or not 0 <= auth_time < _MAX_TIME or not isinstance(methods, list):
+        if not isinstance(auth_time, int) or not 0 <= auth_time < MAX_TIME or not isinstance(methods, list):
             return None  # a subclass of the application may write claims of its own
         return Authentication(methods=tuple(methods), time=datetime.fromtimestamp(auth_time, timezone.utc))
 
@@ -243,7 +244,6 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
 
 _MILLISECONDS = 1000
-_MAX_TIME = 250_000_000_000  # in the year 9892: Python knows no times after 9999
 
 
 def _now() -> int:
@@ -262,7 +262,7 @@ def _expires_at(claims: dict[str, Any]) -> datetime | None:
 
 
 def _is_time(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and 0 <= value < _MAX_TIME
+    return isinstance(value, int | float) and 0 <= value < MAX_TIME
 
 
 def _ended_before(user_entry: str | None) -> int:
