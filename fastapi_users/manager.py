@@ -59,7 +59,7 @@ _session_ender: ContextVar[Callable[[Any], Awaitable[None]] | None] = ContextVar
 
 @contextmanager
 def ending_sessions(end_sessions: Callable[[Any], Awaitable[None]]) -> Iterator[None]:
-    """Inside, whoever changes the credentials of a user ends the sessions of that user, in the same transaction.
+    """Inside, whoever changes the credentials of a user ends the sessions of that user, once the change counts.
 
     The manager knows no strategies, and a route does not see what happens inside of the manager. It is no attribute of
     the manager, because tests and scripts share one among many requests.
@@ -143,7 +143,6 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     :cvar reset_password_token_secret: signs the mailed tokens, at least 32 random bytes. The same for
         ``verification_token_secret``; lifetimes are in seconds. Secrets may be lists: see ``SecretsType``.
     :cvar strict: a class with weak or missing secrets, or with tokens that never expire, is refused when it is made.
-    :cvar sessions_end_with_credentials: a change of the password or the address ends the sessions of the user.
     :cvar subscribers: who is told of the events.
     :cvar trusted_proxies: networks whose ``X-Forwarded-For`` says where a request came from: without them the address
         in events and mails is that of the connection.
@@ -153,9 +152,9 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     :cvar password_policy: which passwords the default ``validate_password`` takes; ``None`` takes all.
     :cvar password_normalization: ``"NFKC"`` puts passwords into that form before anything else.
     :cvar one_time_secret_model: the table of single-use secrets, which features need that interrupt a login or send codes.
+        With it, a mailed token counts once, and only as long as no newer one was asked for.
     :cvar mask_passwords_in_hooks: ``on_after_update`` gets asterisks in place of a new password, which by default it gets
         in clear text.
-        With it, a mailed token counts once, and only as long as no newer one was asked for.
     :cvar email_change_requires_confirmation: users who change their address keep the old one until they confirm the new.
     :cvar oauth_token_cipher: keeps the tokens of providers encrypted; its ``decrypt`` reads them.
     :cvar sessions_end_with_credentials: a change of password or address, a reset, deactivation and deletion end the
@@ -710,8 +709,9 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     async def delete(self, user: models.UP, request: Request | None = None) -> None:
         user_id, email = user.id, user.email  # some sessions forget the user when the hook commits
         await self.on_before_delete(user, request)
-        if isinstance(self.user_db, BaseUserDatabase):
-            await self.user_db.restore(user)
+        await self._restore(user)
+        await _end_sessions(user)  # which may be commits of their own
+        await self._restore(user)
         async with self._unit_of_work():
             await self._seam_before_delete(user, request)
             await self.user_db.delete(user)
@@ -729,9 +729,13 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         is_right, upgraded_hash = await self._check_login(user, credentials.password)
         if user is None or not is_right:
             return None
-        if upgraded_hash is not None:
-            return await self._upgrade_hash(user, stored_hash, upgraded_hash)
-        return user
+        if upgraded_hash is None:
+            return user
+        upgraded_user = await self._upgrade_hash(user, stored_hash, upgraded_hash)
+        if upgraded_user is None:  # changed meanwhile: by its owner, or by a login that was faster to upgrade it
+            upgraded_user = await _or_none(self.get, user.id)
+            is_right, _ = await self._check_login(upgraded_user, credentials.password)
+        return upgraded_user if is_right else None
 
     async def check_password(self, user: models.UP, password: str) -> bool:
         """Whether it is this user's, for a proof in the midst of a session.
@@ -783,7 +787,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         await self._mail("password_changed", user, request)
 
     async def on_after_email_changed(self, user: models.UP, old_email: str, request: Request | None = None) -> None:
-        """After ``update``. Tells the old address by mail, since the new one may be a thief's (OWASP ASVS 5.0, 6.3.7)."""
+        """After ``update``, or the confirmation of a new address. Tells the old one by mail, since the new one may be a
+        thief's (OWASP ASVS 5.0, 6.3.7)."""
         await self._mail("email_changed", user, request, to=old_email, new_email=user.email)
 
     async def on_after_duplicate_registration(self, user: models.UP, request: Request | None = None) -> None:
@@ -856,6 +861,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         """A session exists; the hook of the application is called after it."""
         # Who knows the password needs no new one.
         if self.one_time_secret_model is not None and "pwd" in attempt.methods:
+            await self._restore(attempt.user)  # which the commit of the session may have expired
             await self._mailed_token_rows("reset-password", None).end(str(attempt.user.id))
 
     async def _seam_factors(self, user: models.UP) -> list[str]:
@@ -870,13 +876,13 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         if self.one_time_secret_model is not None:
             await end_all(self.user_db.store(self.one_time_secret_model), str(user.id))
         if self.sessions_end_with_credentials:
-            await _end_sessions(user)
+            # Strategies may write in sessions of their own, which would wait for this transaction.
+            await self._after_commit(partial(_end_sessions, user))
 
     async def _seam_before_delete(self, user: models.UP, request: Request | None) -> None:
         """In the transaction of the deletion, once the application has not prevented it: delete what is the user's."""
         if self.one_time_secret_model is not None:
             await delete_all(self.user_db.store(self.one_time_secret_model), str(user.id))
-        await _end_sessions(user)
 
     async def _seam_event(self, event: events.Event) -> None:
         """Every event, once, in the transaction of what happened."""
@@ -930,6 +936,10 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         else:
             await callback()
 
+    async def _restore(self, user: models.UP) -> None:
+        if isinstance(self.user_db, BaseUserDatabase):
+            await self.user_db.restore(user)
+
     async def _recover(self, error: Exception) -> None:
         if isinstance(self.user_db, BaseUserDatabase):
             await self.user_db.recover(error)
@@ -948,7 +958,6 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             self.subscribers is not None
             or self.one_time_secret_model is not None
             or _overrides(self, "_seam_credentials_changed", "_seam_before_delete", "_seam_event")
-            or (_session_ender.get() is not None and not _overrides(self, "_update"))
         )
         return self._transaction() if has_company else nullcontext()
 
@@ -1034,10 +1043,9 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
     def _derived_keys(self, label: str) -> list[str]:
         """One of each secret, the newest first: what is made takes that one, what is checked may take any."""
-        return [
-            hmac.new(secret.encode(), label.encode(), hashlib.sha256).hexdigest()
-            for secret in get_secret_values(self._login_ticket_secret())
-        ]
+        secrets: list[Any] = get_secret_values(self._login_ticket_secret())  # PyJWT takes bytes as well
+        keys = [secret if isinstance(secret, bytes) else secret.encode() for secret in secrets]
+        return [hmac.new(key, label.encode(), hashlib.sha256).hexdigest() for key in keys]
 
     def _login_ticket_secret(self) -> SecretsType:
         secret: SecretsType | None = self.login_ticket_secret or getattr(self, "reset_password_token_secret", None)
@@ -1086,7 +1094,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         return updated_user
 
     async def _upgrade_hash(self, user: models.UP, stored_hash: str, upgraded_hash: str) -> models.UP | None:
-        """The user with the new hash; ``None`` when the password that was right is not the user's any more."""
+        """The user with the new hash; ``None`` when another one has been stored meanwhile."""
         user_db: Any = self.user_db
         user_id, fields = user.id, {"hashed_password": upgraded_hash}
         if isinstance(user_db, BaseUserDatabase):
@@ -1185,6 +1193,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             user = await self._unlink(user, account, request)
         user = await self.user_db.update(user, {"hashed_password": password_hash})
         await self._seam_credentials_changed(user, {"password", *(["oauth"] if accounts else [])}, request)
+        if not self.sessions_end_with_credentials:  # then that has not ended those of whoever waits inside
+            await self._after_commit(partial(_end_sessions, user))
         return cast("models.UP", user)
 
     async def _unlink(self, user: Any, account: Any, request: Request | None) -> Any:

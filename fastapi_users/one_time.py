@@ -71,7 +71,7 @@ class OneTimeSecrets:
 
         :raises InvalidOneTimeSecret: it does not count.
         """
-        subject: str = (await self._get(_open(_now(), digest=self._digest("token", token)))).subject
+        subject: str = (await self._get(_open(_now(), digest=self._any_digest("token", token)))).subject
         return subject
 
     async def consume_token(self, token: str) -> str:

@@ -61,7 +61,9 @@ async def verify(world: World, token: str) -> tuple[int, Any]:
 
 
 async def change_email(world: World, email: str, headers: dict[str, str]) -> None:
-    assert (await world.client.patch("/users/me", json={"email": email}, headers=headers)).status_code == 200
+    answer = await world.client.patch("/users/me", json={"email": email}, headers=headers)
+    assert answer.status_code == 200
+    headers["Authorization"] = answer.headers["authorization"]  # the old token has ended
 
 
 def claims_of(token: str, audience: str) -> dict[str, Any]:

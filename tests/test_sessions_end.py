@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from fastapi import Depends, FastAPI
 from httpx import ASGITransport, AsyncClient, Response
-from sqlalchemy import text
+from passlib.hash import bcrypt
+from sqlalchemy import text, update
 
 from fastapi_users import FastAPIUsers
 from fastapi_users.authentication import (
@@ -18,7 +19,7 @@ from fastapi_users.authentication import (
     JWTStrategy,
     RedisStrategy,
 )
-from fastapi_users.authentication.strategy import DatabaseStrategy
+from fastapi_users.authentication.strategy import DatabaseStrategy, InMemoryDenylist
 from fastapi_users.db import SQLAlchemyUserDatabase
 from fastapi_users.jwt import generate_jwt
 from fastapi_users.mail import Message
@@ -37,7 +38,9 @@ class LenientManager(UserManager):
 class Application:
     """Every transport with every strategy, each with routes of its own."""
 
-    def __init__(self, world: World, redis: Any, manager_class: type[Any] = UserManager) -> None:
+    def __init__(
+        self, world: World, redis: Any, manager_class: type[Any] = UserManager, *, denylist: Any = None
+    ) -> None:
         self.world = world
         self.redis = redis
         prefix = f"test {uuid.uuid4()} "
@@ -53,7 +56,7 @@ class Application:
             return DatabaseStrategy(SQLAlchemyAccessTokenDatabase(session, AccessToken), 3600)
 
         def get_jwt_strategy() -> Any:
-            return JWTStrategy(SECRET, 3600)
+            return JWTStrategy(SECRET, 3600, revoke=denylist)
 
         def get_redis_strategy() -> Any:
             return RedisStrategy(redis, 3600, key_prefix=prefix)
@@ -109,6 +112,12 @@ async def alive(sessions: dict[str, AsyncClient]) -> set[str]:
     return {name for name, answer in answers.items() if answer.status_code == 200}
 
 
+async def execute(application: Application, statement: str) -> None:
+    async with application.world.session_maker() as session:
+        await session.execute(text(statement))
+        await session.commit()
+
+
 def take_reissued_token(client: AsyncClient, answer: Response) -> None:
     """What a script has to do with a bearer token; a browser takes a new cookie by itself."""
     if "authorization" in answer.headers:
@@ -131,6 +140,53 @@ async def test_a_change_ends_all_sessions_but_the_one_that_made_it(
     take_reissued_token(own, answer)
 
     assert await alive(sessions) == {"own"}
+
+
+@pytest.mark.parametrize("changing", ["jwt_bearer", "jwt_cookie", "database_cookie"])
+async def test_backends_may_share_a_list_of_ended_tokens(application: Application, changing: str) -> None:
+    """What one of them has just issued again must not end with what the next one ends."""
+    application = Application(application.world, application.redis, denylist=InMemoryDenylist())
+    await application.world.insert_user()
+    sessions = await application.log_in_everywhere()
+    own = sessions["own"] = await application.log_in(changing)
+
+    for password in (NEW_PASSWORD, PASSWORD):
+        answer = await own.patch("/users/me", json={"password": password})
+        take_reissued_token(own, answer)
+
+    assert await alive(sessions) == {"own"}
+
+
+async def test_a_request_with_two_sessions_keeps_both(application: Application) -> None:
+    await application.world.insert_user()
+    both = await application.log_in("jwt_bearer")
+    await both.post("/redis_cookie/login", data={"username": "ann@example.org", "password": PASSWORD})
+
+    answer = await both.patch("/users/me", json={"password": NEW_PASSWORD})
+    take_reissued_token(both, answer)
+    cookie_only = application.new_client()
+    cookie_only.cookies.update(both.cookies)
+    del both.cookies["redis_cookie"]
+
+    assert await alive({"bearer": both, "cookie": cookie_only}) == {"bearer", "cookie"}
+
+
+async def test_a_better_hash_of_the_current_password_keeps_the_session_that_proved_it(application: Application) -> None:
+    """The fingerprint in its JWT is one of the hash that was there before."""
+    user = await application.world.insert_user()
+    own = application.new_client()
+    async with application.world.session_maker() as session:
+        outdated = bcrypt.using(rounds=4).hash(PASSWORD)
+        await session.execute(update(User).values(hashed_password=outdated))
+        await session.commit()
+    stored = await application.world.reload(user)
+    assert stored is not None
+    own.cookies.set("jwt_cookie", await JWTStrategy[User, uuid.UUID](SECRET, 3600).write_token(stored))
+
+    answer = await own.patch("/users/me", json={"current_password": PASSWORD, "nickname": "Ann"})
+
+    assert answer.status_code == 200
+    assert await alive({"own": own}) == {"own"}
 
 
 async def test_a_change_of_anything_else_ends_nothing(application: Application) -> None:
@@ -222,8 +278,30 @@ async def test_no_session_outlives_its_user(application: Application) -> None:
         assert (await session.execute(text("SELECT count(*) FROM accesstoken"))).scalar() == 0
 
 
-async def test_linking_by_address_ends_the_sessions_of_who_never_verified_it(application: Application) -> None:
+async def test_a_superuser_who_goes_leaves_no_session_behind(application: Application) -> None:
+    """Not even the one in which that was done: somebody else may get the id, or the account be activated again."""
+    root = await application.world.insert_user("root@example.org", is_superuser=True)
+    for name in BACKENDS:
+        own = await application.log_in(name, "root@example.org")
+        answer = await own.patch(f"/users/{root.id}", json={"is_active": False})
+        assert answer.status_code == 200
+        assert not {"authorization", "set-cookie"} & set(answer.headers)
+        await execute(application, "UPDATE user SET is_active = 1")
+        assert await alive({name: own}) <= {"jwt_bearer", "jwt_cookie"}
+
+    sessions = await application.log_in_everywhere(email="root@example.org")
+    assert (await sessions["redis_cookie"].delete(f"/users/{root.id}")).status_code == 204
+    await application.world.insert_user("heir@example.org", id=root.id)
+    assert await alive(sessions) == set()
+
+
+@pytest.mark.parametrize("is_lenient", [False, True])
+async def test_linking_by_address_ends_the_sessions_of_who_never_verified_it(
+    application: Application, is_lenient: bool
+) -> None:
     """D6, oauth.prehijack_session (Sudhodanan and Paverd): whoever registered the address of another is out."""
+    if is_lenient:
+        application = Application(application.world, application.redis, LenientManager)
     await application.world.insert_user()
     sessions = await application.log_in_everywhere()
     owner = application.new_client()
@@ -232,7 +310,9 @@ async def test_linking_by_address_ends_the_sessions_of_who_never_verified_it(app
 
     assert (await owner.get("/oauth/callback", params={"code": "CODE", "state": state})).status_code == 204
 
-    assert await alive({**sessions, "owner": owner}) == {"owner"}
+    # The switch leaves JWTs alone, whatever happens.
+    left = {"jwt_bearer", "jwt_cookie"} if is_lenient else set()
+    assert await alive({**sessions, "owner": owner}) == {"owner", *left}
 
 
 class ConfirmingManager(UserManager):
@@ -328,14 +408,10 @@ async def test_who_was_deactivated_can_still_log_out(application: Application) -
     """D14: the answer stays 401, and the session is gone all the same."""
     user = await application.world.insert_user()
     client = await application.log_in("redis_cookie")
-    async with application.world.session_maker() as session:
-        await session.execute(text("UPDATE user SET is_active = 0"))
-        await session.commit()
+    await execute(application, "UPDATE user SET is_active = 0")
 
     answer = await client.post("/redis_cookie/logout")
-    async with application.world.session_maker() as session:
-        await session.execute(text("UPDATE user SET is_active = 1"))
-        await session.commit()
+    await execute(application, "UPDATE user SET is_active = 1")
 
     assert answer.status_code == 401
     assert answer.headers["set-cookie"].startswith('redis_cookie="";')

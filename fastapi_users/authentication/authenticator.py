@@ -273,27 +273,31 @@ class Authenticator(Generic[models.UP, models.ID]):
             a script sent the old one, in the header ``Authorization`` of the answer.
         """
 
-        async def session_ender_dependency(response: Response, **kwargs: Any) -> Any:
+        async def session_ender_dependency(**kwargs: Any) -> Any:
+            response: Response = kwargs[_RESPONSE]
             names = [name_to_variable_name(backend.name) for backend in self.backends]
             tokens = {name: kwargs.get(name) for name in names}
             # All of them, since two backends may keep their tokens in one place.
-            own: Any = {"except_tokens": [token for token in tokens.values() if token]} if any(tokens.values()) else {}
+            sent = [*dict.fromkeys(token for token in tokens.values() if token)]
+            own: dict[str, Any] = {"except_tokens": sent} if sent else {}
 
             async def end_sessions(user: models.UP) -> None:
-                for backend in self.backends:
-                    strategy = kwargs[name_to_strategy_variable_name(backend.name)]
-                    token = tokens[name_to_variable_name(backend.name)]
-                    if hasattr(strategy, "destroy_all_tokens"):
+                strategies = [kwargs[name_to_strategy_variable_name(backend.name)] for backend in self.backends]
+                for strategy in strategies:
+                    if hasattr(type(strategy), "destroy_all_tokens"):
                         await strategy.destroy_all_tokens(user, **own)
-                    if token and hasattr(strategy, "reissue_token"):
-                        reissued = await strategy.reissue_token(token, user)
-                        if reissued is not None:
-                            await _hand_over(backend.transport, reissued, response)
+                # After all of that, or another backend with the same list of ended tokens would end a new one as well.
+                for backend, strategy in zip(self.backends, strategies, strict=True):
+                    token = tokens[name_to_variable_name(backend.name)]
+                    reissue = getattr(type(strategy), "reissue_token", None) if token else None
+                    reissued = None if reissue is None else await reissue(strategy, token, user)
+                    if reissued is not None:
+                        await _hand_over(backend.transport, reissued, response)
 
             return end_sessions
 
         signature = self._get_dependency_signature() if keeps_own else self._get_signature_without_tokens(None)
-        parameter = Parameter("response", Parameter.POSITIONAL_OR_KEYWORD, annotation=Response)
+        parameter = Parameter(_RESPONSE, Parameter.POSITIONAL_OR_KEYWORD, annotation=Response)
         signature = signature.replace(parameters=[parameter, *signature.parameters.values()])
         return _with_parameters(signature, session_ender_dependency)
 
@@ -418,6 +422,7 @@ def _flags(**flags: Any) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if name != "fresh" or value is not None}
 
 
+_RESPONSE = "response_to_hand_tokens_over_with"  # no name of a backend
 # Whose tokens come in the header Authorization.
 _OF_AUTHORIZATION = (HTTPBearer, OAuth2AuthorizationCodeBearer, OAuth2PasswordBearer)
 # A browser adds these tokens to no request by itself. A subclass may read a cookie as well, hence the very classes.

@@ -260,7 +260,7 @@ class SQLAlchemyBaseDeniedTokenTable:
         expires_at: datetime | None
     else:
         digest: Mapped[str] = mapped_column(_exact_text(43), primary_key=True)
-        value: Mapped[str] = mapped_column(_exact_text(64), nullable=False)
+        value: Mapped[str] = mapped_column(_exact_text(255), nullable=False)
         expires_at: Mapped[datetime | None] = mapped_column(TIMESTAMPAware(timezone=True), index=True, nullable=True)
 
 

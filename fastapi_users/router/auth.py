@@ -42,7 +42,10 @@ def get_auth_router(
     """
     router = APIRouter(route_class=SafeRoute, dependencies=csrf_guard(backend))
     # Without flags: whoever may not do anything else may still leave.
-    get_current_user_token = authenticator.current_user_token(preferred=backend)
+    if type(authenticator).current_user_token is Authenticator.current_user_token:
+        get_current_user_token = authenticator.current_user_token(preferred=backend)
+    else:  # of the application, in upstream's signature
+        get_current_user_token = authenticator.current_user_token(active=True, verified=requires_verification)
 
     class LogoutRoute(SafeRoute):
         """Takes the cookie away also where the session has ended already: the browser would send it for ever."""

@@ -78,7 +78,7 @@ def get_users_router(
     superusers_only = {**_SUPERUSERS_ONLY, **csrf_responses(authenticator.backends)}
     get_current_active_user = authenticator.current_user(active=True, verified=requires_verification)
     get_current_superuser = authenticator.current_user(active=True, verified=requires_verification, superuser=True)
-    get_session_ender = authenticator.session_ender(keeps_own=True)
+    get_session_ender, get_ender_of_others = authenticator.session_ender(), authenticator.session_ender(keeps_own=True)
 
     async def get_user_or_404(
         id: str,
@@ -106,13 +106,18 @@ def get_users_router(
         user_update: schemas.BaseUserUpdate,
         user: models.UP = Depends(get_current_active_user),
         user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
-        end_sessions: Callable[[models.UP], Awaitable[None]] = Depends(get_session_ender),
+        end_other_sessions: Callable[[models.UP], Awaitable[None]] = Depends(get_ender_of_others),
     ) -> schemas.U:
+        stored_hash = getattr(user, "hashed_password", None)
         with CURRENT_PASSWORD:
             await _check_current_password(
                 request, user_update, user, user_manager=user_manager, is_required=requires_current_password
             )
-        with UPDATE, ending_sessions(end_sessions):
+        if (
+            getattr(user, "hashed_password", None) != stored_hash
+        ):  # by a better one, with which the JWT of this session has ended
+            await end_other_sessions(user)
+        with UPDATE, ending_sessions(end_other_sessions):
             updated_user = await user_manager.update(user_update, user, safe=True, request=request)
         return user_schema.model_validate(updated_user)
 
@@ -140,8 +145,10 @@ def get_users_router(
         user: Any = Depends(get_user_or_404),
         user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
         end_sessions: Callable[[models.UP], Awaitable[None]] = Depends(get_session_ender),
+        end_other_sessions: Callable[[models.UP], Awaitable[None]] = Depends(get_ender_of_others),
     ) -> schemas.U:
-        with UPDATE, ending_sessions(end_sessions):
+        is_deactivation = user_update.is_active is False  # of oneself, it may be
+        with UPDATE, ending_sessions(end_sessions if is_deactivation else end_other_sessions):
             updated_user = await user_manager.update(user_update, user, safe=False, request=request)
         return user_schema.model_validate(updated_user)
 

@@ -56,7 +56,8 @@ async def test_an_account_can_be_led_by_its_mails_alone(world: World) -> None:
     body = {"token": world.outbox.token(to=EMAIL), "password": "new " + PASSWORD}
     assert (await post("/auth/reset-password", json=body)).status_code == 200
     headers = await world.log_in(password="new " + PASSWORD)
-    await world.client.patch("/users/me", json={"password": PASSWORD, "nickname": "Ann"}, headers=headers)
+    answer = await world.client.patch("/users/me", json={"password": PASSWORD, "nickname": "Ann"}, headers=headers)
+    headers = {"Authorization": answer.headers["authorization"]}  # the old token has ended
     await world.client.patch("/users/me", json={"email": "new@example.org"}, headers=headers)
 
     assert sent(world) == [

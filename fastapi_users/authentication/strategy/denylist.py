@@ -8,7 +8,7 @@ from fastapi_users.db.store import Store, at_most, one_of
 
 
 class Denylist(Protocol):
-    """Values of up to 64 characters under digests of 43, until they expire (``None``: for ever).
+    """Values of up to 255 characters under digests of 43, until they expire (``None``: for ever).
 
     Both methods are asked outside of any ``try``: a list that does not answer lets nobody in, and is an error.
     """

@@ -3,7 +3,7 @@ import secrets
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Generic, TypeGuard
@@ -155,12 +155,16 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
         if self.revoke is None:
             return 0
         digest = self._user_digest(user)
-        moment = max(_now(), 1 + _ended_before(*await self.revoke.get([digest])))
+        [entry] = await self.revoke.get([digest])
+        moment = max(_now(), 1 + _ended_before(entry))
         kept = [(token, self._verify(token)[0]) for token in except_tokens]
-        exempt = ",".join(_token_digest(token, claims) for token, claims in kept if claims)
-        lifetime = self.lifetime_seconds
-        expires_at = datetime.now(timezone.utc) + timedelta(seconds=lifetime) if lifetime else None
-        await self.revoke.put(digest, f"{moment}:{exempt}", expires_at)
+        exempt = list(dict.fromkeys(_token_digest(token, claims) for token, claims in kept if claims))[:_MAX_EXEMPT]
+        # Not before the entry that was there, which may be of a strategy whose tokens live longer.
+        expiry = max(
+            _expiry_of(entry), moment + self.lifetime_seconds * _MILLISECONDS if self.lifetime_seconds else _NEVER
+        )
+        expires_at = None if expiry == _NEVER else datetime.fromtimestamp(expiry / _MILLISECONDS, timezone.utc)
+        await self.revoke.put(digest, f"{moment}:{expiry}:{','.join(exempt)}", expires_at)
         return 1
 
     async def _claims_of_session(self, user: UP) -> dict[str, Any]:
@@ -217,7 +221,7 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
             return False
         digest = _token_digest(token, claims)
         token_entry, user_entry = await self.revoke.get([digest, self._user_digest(user)])
-        is_exempt = user_entry is not None and digest in user_entry.partition(":")[2].split(",")
+        is_exempt = user_entry is not None and digest in user_entry.rpartition(":")[2].split(",")
         return token_entry is not None or (not is_exempt and _issued_at(claims) <= _ended_before(user_entry))
 
     def _user_digest(self, user: UP) -> str:
@@ -244,6 +248,8 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
 
 _MILLISECONDS = 1000
+_NEVER = MAX_TIME * _MILLISECONDS
+_MAX_EXEMPT = 4  # which with both times fit 255 characters
 
 
 def _now() -> int:
@@ -269,9 +275,14 @@ def _ended_before(user_entry: str | None) -> int:
     return -1 if user_entry is None else int(user_entry.partition(":")[0])
 
 
+def _expiry_of(user_entry: str | None) -> int:
+    return 0 if user_entry is None else int(user_entry.split(":")[1])
+
+
 def _token_digest(token: str, claims: dict[str, Any]) -> str:
     jti = claims.get("jti")
-    return _digest("jti", jti) if isinstance(jti, str) else _digest("token", token)
+    # Without the signature, which has several spellings.
+    return _digest("jti", jti) if isinstance(jti, str) else _digest("token", token.rpartition(".")[0])
 
 
 def _digest(kind: str, *parts: str) -> str:

@@ -32,7 +32,10 @@ class RedisStrategy(Strategy[UP, ID], Generic[UP, ID]):
     that is no redis-py, and has ``get``, ``set`` and ``delete`` only, is asked for nothing else.
     """
 
-    index_by_user: bool = True  # also of a subclass with an __init__ of its own
+    # Also of a subclass with an __init__ of its own.
+    key_prefix: str = "fastapi_users_token:"
+    hash_tokens: bool = False
+    index_by_user: bool = True
 
     def __init__(
         self,

@@ -28,6 +28,8 @@ class DatabaseStrategy(Strategy[UP, ID], Generic[UP, ID, AP]):
     :raises ValueError: with ``strict``, the lifetime is not more than 0.
     """
 
+    hash_tokens: bool = False  # also of a subclass with an __init__ of its own
+
     def __init__(
         self,
         database: AccessTokenDatabase[AP],
