@@ -562,6 +562,7 @@ async def log_in(client: AsyncClient, email: str = "ann@example.org") -> dict[st
 
 
 async def test_an_account_goes_its_way_through_the_routes(client: AsyncClient, outbox: Outbox) -> None:
+    """E1, CONTRACT 16 row 4, for the ``null`` in place of a password."""
     assert await register(client, "Ann@example.org") == 201
     assert await register(client, "ann@EXAMPLE.org") == 400
     headers = await log_in(client, "aNN@example.org")
@@ -599,6 +600,7 @@ async def test_a_superuser_deletes_a_user(client: AsyncClient, user_db: Users) -
 
 
 async def test_of_many_registrations_of_one_address_one_succeeds(client: AsyncClient) -> None:
+    """D1, CONTRACT 16 row 16"""
     spellings = iter(["ann@example.org", "Ann@example.org"] * 10)
 
     assert await at_once(20, lambda: register(client, next(spellings))) == [201] + [400] * 19
