@@ -183,6 +183,8 @@ async def test_an_event_knows_where_its_request_came_from(world: ObservedWorld, 
 
 
 async def test_what_subscribers_write_in_the_transaction_counts_together_with_the_change(world: ObservedWorld) -> None:
+    """E7: after a hook that fails, the user is there all the same."""
+
     @world.subscribers.in_transaction(Deleted, Verified)
     @world.subscribers.after_commit(Deleted)
     async def never(event: Event, user_manager: Any) -> None: ...
@@ -226,6 +228,7 @@ async def test_a_subscriber_in_the_transaction_undoes_an_update(world: ObservedW
 async def test_a_subscriber_that_fails_after_the_commit_is_logged_and_breaks_nothing(
     world: ObservedWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """E7: after a hook that fails, the answer is a 500."""
     called: list[str] = []
 
     @world.subscribers.after_commit(Registered)

@@ -167,6 +167,7 @@ def test_the_library_loads_no_optional_package_on_its_own() -> None:
 
 @pytest.mark.parametrize("package", ["authentication", "authentication.strategy", "db", "mail", "router"])
 def test_a_star_import_works_without_extras(package: str) -> None:
+    """CONTRACT 16 row 13"""
     in_a_fresh_interpreter(f"{WITHOUT_EXTRAS}from fastapi_users.{package} import *")
 
 
@@ -200,6 +201,7 @@ BEANIE_NAMES = ["BeanieBaseUser", "BaseOAuthAccount", "BeanieUserDatabase", "Obj
 def test_core_and_adapter_give_the_same_objects_in_every_order_of_import(
     adapter: str, names: list[str], is_adapter_first: bool
 ) -> None:
+    """CONTRACT 16 row 20"""
     first, second = (adapter, "fastapi_users.db") if is_adapter_first else ("fastapi_users.db", adapter)
     shared = in_a_fresh_interpreter(
         f"""

@@ -111,6 +111,7 @@ def test_a_uuid_is_read_from_its_text_with_and_without_hyphens(value: uuid.UUID)
 
 @given(st.none() | st.integers() | st.binary() | st.text() | st.uuids().map(lambda value: f"{{{value}}}"))
 def test_anything_else_is_no_uuid(value: object) -> None:
+    """E6, CONTRACT 16 row 12"""
     with pytest.raises(InvalidID):
         UUIDIDMixin().parse_id(value)
 
@@ -144,6 +145,7 @@ def test_an_integer_is_read_from_its_decimal_text(value: int) -> None:
     ],
 )
 def test_anything_else_is_no_integer(value: object) -> None:
+    """E5, CONTRACT 16 row 12"""
     with pytest.raises(InvalidID):
         IntegerIDMixin().parse_id(value)
 
@@ -338,6 +340,7 @@ async def test_the_adapter_is_called_even_when_there_is_nothing_to_write(harness
 
 
 async def test_delete_calls_its_hooks_around_the_deletion(harness: Harness) -> None:
+    """E18"""
     user = await harness.user()
 
     await harness.manager.delete(user)
@@ -423,6 +426,7 @@ async def test_an_address_is_only_linked_where_that_was_asked_for(harness: Harne
 
 
 async def test_an_address_that_was_taken_meanwhile_is_refused(harness: Harness) -> None:
+    """D1, CONTRACT 16 row 25"""
     winner = User("ann@example.org", "h")
 
     async def lose_the_race(create_dict: dict[str, Any]) -> User:
@@ -465,6 +469,7 @@ async def test_an_application_may_do_without_addresses(harness: Harness) -> None
 
 
 async def test_an_error_that_is_no_lost_race_comes_through(harness: Harness) -> None:
+    """CONTRACT 16 row 25"""
     user = await harness.user()
     harness.database.create = AsyncMock(side_effect=ConnectionError)  # type: ignore[method-assign]  # a mock
     harness.database.update = AsyncMock(side_effect=ConnectionError)  # type: ignore[method-assign]  # a mock

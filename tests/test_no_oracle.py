@@ -451,7 +451,7 @@ async def test_a_neutral_registration_refuses_a_bad_password_with_its_reason(
 
 
 async def test_of_parallel_neutral_registrations_of_an_address_one_makes_the_user(world: WatchedWorld) -> None:
-    """D8 in its neutral form: one user, and no error that anybody sees."""
+    """D1 in its neutral form: one user, and no error that anybody sees."""
     world.log.clear()
     answers: list[Messages] = []
 

@@ -90,7 +90,7 @@ async def can_log_in(world: World) -> bool:
 
 
 async def test_the_owner_of_an_address_takes_over_what_another_one_registered(world: World) -> None:
-    """D6, account pre-hijacking: Mallory registered Ann's address, linked an account of his own, and waits."""
+    """D6, CONTRACT 16 row 27: Mallory registered Ann's address, linked an account of his own, and waits."""
     user = await world.insert_user()
     await add_account(world, user, TROJAN)
     await world.client.post("/auth/forgot-password", json={"email": ANN})

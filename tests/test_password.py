@@ -132,6 +132,7 @@ def test_the_name_that_applications_patch_is_there(monkeypatch: pytest.MonkeyPat
 async def test_hashes_run_beside_the_event_loop_and_no_more_at_once_than_there_are_cores(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """E11"""
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     may_end = threading.Event()
     started: list[int] = []

@@ -380,7 +380,7 @@ async def test_what_is_refused_ends_nothing(application: Application) -> None:
 
 
 async def test_a_route_ends_the_session_of_its_own_backend(application: Application) -> None:
-    """D13, sessions.logout_with_both_credentials: not the one that another backend would find first."""
+    """D13, CONTRACT 16 row 26, sessions.logout_with_both_credentials: not that of the first backend."""
     await application.world.insert_user()
     both = await application.log_in("jwt_bearer")
     login = await both.post("/database_cookie/login", data={"username": "ann@example.org", "password": PASSWORD})
@@ -423,7 +423,7 @@ async def test_who_was_deactivated_can_still_log_out(application: Application) -
 
 
 async def test_a_refusal_says_that_a_bearer_token_is_wanted(application: Application) -> None:
-    """Row 21, E10; RFC 6750, section 3."""
+    """CONTRACT 16 row 21, E10; RFC 6750, section 3."""
     client = application.new_client()
 
     answer = await client.get("/users/me")

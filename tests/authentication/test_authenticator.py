@@ -109,6 +109,7 @@ async def ask(dependency: Any, headers: dict[str, str]) -> tuple[int, Any]:
     ],
 )
 async def test_flags_decide_who_passes(flags: dict[str, Any], refused: dict[str, int]) -> None:
+    """D19, E18: without ``active`` inactive users pass, as in version 15; the unverified get a 403."""
     required = authenticator(one).current_user(**flags)
     optional = authenticator(one).current_user(optional=True, **flags)
     for name, user in USERS.items():
@@ -166,6 +167,7 @@ def test_the_parameters_are_named_after_the_backends() -> None:
 
 @pytest.mark.parametrize("names", [["a", "a"], ["a-b", "ab"], ["user_manager"], ["strategy_x", "x"]])
 def test_names_that_meet_are_refused_when_a_dependency_is_made(names: list[str]) -> None:
+    """E8"""
     users = authenticator(*(Backend(name, BearerTransport("login"), by_name) for name in names))
 
     with pytest.raises(DuplicateBackendNamesError, match=names[0]):
@@ -184,6 +186,7 @@ def test_the_name_of_the_enabled_backends_is_only_taken_where_they_are_used() ->
 
 @pytest.mark.parametrize("name", ["--", "42", "\u0448\u043b\u044e\u0437", "class"])
 def test_a_name_that_is_none_for_a_parameter_is_refused_with_a_reason(name: str) -> None:
+    """E8, CONTRACT 16 row 11"""
     with pytest.raises(ValueError, match="cannot be turned into the name of a parameter"):
         authenticator(Backend(name, BearerTransport("login"), by_name)).current_user()
 

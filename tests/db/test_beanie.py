@@ -383,6 +383,7 @@ async def test_a_document_may_derive_from_the_one_that_is_there(database: Any) -
 
 
 async def test_of_spellings_in_old_data_always_the_same_is_found(database: Any) -> None:
+    """D2"""
     users = BeanieUserDatabase(LegacyUser)
     older = await users.create({**ANN, "email": "ann@example.org"})
     newer = await users.create({**ANN, "email": "ANN@example.org"})
@@ -468,7 +469,18 @@ async def test_of_two_users_who_add_the_same_account_at_most_one_has_it(user_db:
     assert (await in_database(late))["oauth_accounts"] == []
 
 
+async def test_the_name_of_one_account_and_the_id_of_another_are_nobodys(user_db: Users) -> None:
+    """CONTRACT 16 row 9"""
+    user = await user_db.create(ANN)
+    await user_db.add_oauth_account(user, {**ACCOUNT})
+    await user_db.add_oauth_account(user, {**ACCOUNT, "oauth_name": "other", "account_id": "2"})
+
+    assert await user_db.get_by_oauth_account("provider", "2") is None
+    assert await user_db.get_by_oauth_account("other", "2") == user
+
+
 async def test_without_an_account_model_there_are_no_accounts() -> None:
+    """E14: the error says what is missing."""
     users = BeanieUserDatabase(User)
     calls = [
         users.get_by_oauth_account("provider", "1"),
@@ -550,6 +562,7 @@ async def log_in(client: AsyncClient, email: str = "ann@example.org") -> dict[st
 
 
 async def test_an_account_goes_its_way_through_the_routes(client: AsyncClient, outbox: Outbox) -> None:
+    """E1, CONTRACT 16 row 4, for the ``null`` in place of a password."""
     assert await register(client, "Ann@example.org") == 201
     assert await register(client, "ann@EXAMPLE.org") == 400
     headers = await log_in(client, "aNN@example.org")
@@ -587,6 +600,7 @@ async def test_a_superuser_deletes_a_user(client: AsyncClient, user_db: Users) -
 
 
 async def test_of_many_registrations_of_one_address_one_succeeds(client: AsyncClient) -> None:
+    """D1, CONTRACT 16 row 16"""
     spellings = iter(["ann@example.org", "Ann@example.org"] * 10)
 
     assert await at_once(20, lambda: register(client, next(spellings))) == [201] + [400] * 19

@@ -131,6 +131,7 @@ async def test_accounts_are_linked_found_and_changed(users: Users) -> None:
 
 
 async def test_without_an_account_table_there_are_no_accounts(session: AsyncSession) -> None:
+    """E14: the error says what is missing."""
     users = SQLAlchemyUserDatabase[User, uuid.UUID](session, User)
     user: Any = User()
     calls = [
@@ -206,6 +207,7 @@ def indexes(table: Any) -> dict[str, tuple[str, bool]]:
 
 
 def test_tables_get_the_indexes_without_which_look_ups_read_them_whole() -> None:
+    """D3"""
     assert indexes(User)["ix_user_email_lower"] == ('lower("user".email)', False)
     assert indexes(RecommendedUser)["ix_user_email_lower"] == ('lower("user".email)', True)
     assert indexes(OAuthAccount)["ix_oauth_account_user_id"] == ("oauth_account.user_id", False)
@@ -275,6 +277,7 @@ def test_arguments_and_indexes_of_the_application_are_left_alone() -> None:
 
 @pytest.mark.parametrize(("name", "made"), [("sqlite", True), ("postgresql", True), ("mysql", False)])
 def test_the_index_on_an_expression_is_made_where_the_database_has_such(name: str, made: bool) -> None:
+    """D3"""
     statements: list[str] = []
     engine: Any = create_mock_engine(
         f"{name}://", lambda statement, *_: statements.append(str(statement.compile(engine)))
@@ -308,6 +311,7 @@ def noload_accounts() -> Any:
 
 
 async def test_a_refused_write_leaves_the_user_readable(users: Users, session: AsyncSession) -> None:
+    """CONTRACT 16 row 25: the transaction is rolled back, and the error stays what it is."""
     await users.create({"email": "ann@example.org", "hashed_password": "h"})
     bob = await users.create({"email": "bob@example.org", "hashed_password": "h"})
 
@@ -519,6 +523,7 @@ async def test_a_registry_of_plain_sessions_works(world: World) -> None:
 
 
 async def test_accounts_that_were_not_loaded_go_with_their_user_too(users: Users, world: World) -> None:
+    """CONTRACT 16 row 14"""
     user = await users.create({"email": "ann@example.org", "hashed_password": "h"})
     await users.add_oauth_account(user, ACCOUNT)
     async with world.session_maker() as session:

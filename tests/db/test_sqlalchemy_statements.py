@@ -84,6 +84,7 @@ async def test_log_in_with_a_database_token(world: World) -> None:
 
 
 async def test_a_protected_request_with_a_jwt(world: World) -> None:
+    """E12"""
     await signed_up(world)
     headers = await world.log_in()
     with recorded(world) as traffic:
@@ -124,6 +125,7 @@ async def test_reset_the_password(world: World) -> None:
     ],
 )
 async def test_patch_the_own_profile(world: World, body: dict[str, str], statements: list[str]) -> None:
+    """E12: upstream takes four, and ends no session for it."""
     await signed_up(world)
     headers = await world.log_in()
     with recorded(world) as traffic:

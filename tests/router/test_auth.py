@@ -71,6 +71,7 @@ async def test_unknown_users_wrong_passwords_and_inactive_users_get_the_same_ref
     "stored", ["", "!", "plain text", "$argon2id$v=19$m=65536,t=3,p=4$bad", "$2b$12$short", "\ud7ff"]
 )
 async def test_a_stored_hash_that_nobody_can_read_is_a_wrong_password(world: World, stored: str) -> None:
+    """E4, CONTRACT 16 row 18"""
     user = await world.insert_user()
     async with world.session_maker() as session:
         session.add(user)

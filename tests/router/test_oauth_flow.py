@@ -60,7 +60,7 @@ async def query_of(client: AsyncClient, **params: Any) -> dict[str, list[str]]:
 
 
 async def test_a_state_is_used_once(either: World) -> None:
-    """Row 15, oauth.state_replay."""
+    """D8, weakness 15, oauth.state_replay."""
     state = await begin(either.client, "oauth")
     assert (await finish(either.client, "oauth", state=state)).status_code == 204
 
@@ -69,7 +69,7 @@ async def test_a_state_is_used_once(either: World) -> None:
 
 
 async def test_the_cookies_of_a_flow_go_with_it(either: World) -> None:
-    """Oauth.csrf_cookie_cleared."""
+    """D8, CONTRACT 16 row 22, oauth.csrf_cookie_cleared."""
     await finish(either.client, "oauth", state=await begin(either.client, "oauth"))
 
     assert [name for name in either.client.cookies if name.startswith(COOKIE)] == []
@@ -111,6 +111,7 @@ async def test_tabs_that_are_left_open_do_not_fill_the_browser_with_cookies(eith
 
 
 async def test_a_state_counts_for_ten_minutes(either: World) -> None:
+    """CONTRACT 16 row 22"""
     with frozen_clock() as clock:
         early, late = await begin(either.client, "oauth"), await begin(either.client, "oauth")
         clock.advance(seconds=599)
@@ -123,7 +124,7 @@ async def test_a_state_counts_for_ten_minutes(either: World) -> None:
 
 
 async def test_a_state_serves_one_purpose(either: World) -> None:
-    """D8, oauth.state_flow_confusion: log in and associate, both ways."""
+    """D8, D9, CONTRACT 16 row 6, oauth.state_flow_confusion: log in and associate, both ways."""
     await either.insert_user()
     headers = await either.log_in()
     login, associate = await begin(either.client, "oauth"), await begin(either.client, "associate", headers)
@@ -175,7 +176,7 @@ async def test_a_refusal_takes_the_cookie_too(strict: World) -> None:
 
 
 async def test_pkce_binds_the_code_to_the_flow(strict: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oauth.pkce (RFC 7636): the verifier of the exchange is the one of the challenge, and none that was sent."""
+    """D11, oauth.pkce (RFC 7636): the verifier is the one of the challenge, and none that was sent."""
     verifiers: list[str | None] = []
 
     async def exchange(code: str, redirect_uri: str, code_verifier: str | None = None) -> OAuth2Token:
@@ -248,7 +249,7 @@ async def test_upstreams_call_gets_upstreams_arguments(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("scopes", "status_code"), [([], 200), (["openid"], 200), (["openid", "admin"], 400)])
 async def test_a_client_asks_for_the_allowed_scopes_only(strict: World, scopes: list[str], status_code: int) -> None:
-    """Oauth.scopes_from_client."""
+    """D11, oauth.scopes_from_client."""
     answer = await strict.client.get("/oauth/authorize", params={"scopes": scopes})
 
     assert answer.status_code == status_code
@@ -635,7 +636,7 @@ async def test_the_profile_becomes_fields_of_a_new_user(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("email", ["", "no address", "a@b@c", "x" * 400 + "@example.org", "ann@example.org\n"])
 async def test_an_address_that_is_none_is_not_taken_over(either: World, email: str) -> None:
-    """Row 16: an empty one merges strangers, a malformed one cannot be shown again."""
+    """Weakness 16: an empty one merges strangers, a malformed one cannot be shown again."""
     either.provider.account = ("account-1", email)
 
     answer = await finish(either.client, "oauth", state=await begin(either.client, "oauth"))
@@ -649,7 +650,7 @@ class Encrypting(UserManager):
 
 
 async def test_the_tokens_of_a_provider_can_be_kept_encrypted(tmp_path: Path) -> None:
-    """Storage.oauth_tokens_plain."""
+    """D22, storage.oauth_tokens_plain."""
     async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=Encrypting) as world:
         for refresh_token in ("REFRESH", None):
             world.provider.token["refresh_token"] = refresh_token
@@ -666,7 +667,7 @@ async def test_the_tokens_of_a_provider_can_be_kept_encrypted(tmp_path: Path) ->
 
 
 def test_what_a_callback_answers_is_documented() -> None:
-    """Version 15 knows the 200 of a bearer token only, and no 401."""
+    """CONTRACT 16 row 17: version 15 knows the 200 of a bearer token only, no 401 and few of the codes."""
     world = World(create_async_engine("sqlite+aiosqlite://"), allowed_redirects=TARGETS)
     paths = world.app.openapi()["paths"]
 
@@ -677,6 +678,9 @@ def test_what_a_callback_answers_is_documented() -> None:
         "/associate/authorize": {"200", "303", "400", "401", "422"},
         "/associate/callback": {"200", "303", "400", "401", "422"},
     }
+    for flow, refusal in (("oauth", "OAUTH_USER_ALREADY_EXISTS"), ("associate", "OAUTH_ACCOUNT_ALREADY_LINKED")):
+        refusals = paths[f"/{flow}/callback"]["get"]["responses"]["400"]["content"]["application/json"]["examples"]
+        assert {"OAUTH_INVALID_STATE", "OAUTH_NOT_AVAILABLE_EMAIL", refusal} <= {*refusals}
 
 
 # secrets

@@ -82,6 +82,7 @@ async def test_the_code_of_another_flow_is_refused_by_the_provider(world: World)
 async def test_whatever_does_not_hold_is_refused(
     world: World, provider: OIDCProvider, switches: dict[str, Any]
 ) -> None:
+    """D23 for the ``sub``, which is that of the ID token of this issuer."""
     for name, value in switches.items():
         setattr(provider, name, value)
 

@@ -50,6 +50,7 @@ async def test_an_inactive_user_has_no_access(world: World) -> None:
 
 
 async def test_unverified_users_are_forbidden_where_verification_is_required(tmp_path: Path) -> None:
+    """E18, upstream's issue 1541: a 403, and no 401."""
     async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", requires_verification=True) as world:
         user = await world.insert_user(is_verified=True)
         headers = await world.log_in()
@@ -109,6 +110,7 @@ async def test_the_address_of_somebody_else_is_refused(world: World) -> None:
 
 
 async def test_the_letter_case_of_the_own_address_can_be_corrected(world: World) -> None:
+    """E2, CONTRACT 16 row 1"""
     await world.insert_user()
 
     answer = await world.client.patch("/users/me", json={"email": "Ann@example.org"}, headers=await world.log_in())
@@ -141,6 +143,7 @@ async def test_a_refused_password_is_answered_with_its_reason(world: World) -> N
     [{}, {"email": None}, {"password": None}, {"is_active": None, "is_superuser": None, "is_verified": None}],
 )
 async def test_null_for_a_field_that_has_none_changes_nothing(world: World, body: dict[str, None]) -> None:
+    """E1, CONTRACT 16 row 2, row 3 and row 4"""
     user = await world.insert_user(nickname="Ann")
     before = (await world.client.get(f"/users/{user.id}", headers=await superuser_headers(world))).json()
 

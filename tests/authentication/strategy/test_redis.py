@@ -50,6 +50,7 @@ async def redis(request: pytest.FixtureRequest) -> AsyncIterator["Redis | FakeRe
 
 
 async def test_a_token_lives_in_redis_until_it_is_destroyed(redis: "Redis | FakeRedis") -> None:
+    """E6, upstream's issue 958: also with a client that answers bytes."""
     database = InMemoryUserDatabase[User, uuid.UUID](User)
     user = await database.create({"email": "ann@example.org", "hashed_password": "h"})
     manager = UserManager(database)
@@ -76,6 +77,7 @@ async def test_whatever_else_is_found_there_leads_to_nobody(redis: "Redis | Fake
 
 
 async def test_hashed_tokens_cannot_be_read_from_the_keys(redis: "Redis | FakeRedis") -> None:
+    """D22"""
     database = InMemoryUserDatabase[User, uuid.UUID](User)
     user = await database.create({"email": "ann@example.org", "hashed_password": "h"})
     manager = UserManager(database)

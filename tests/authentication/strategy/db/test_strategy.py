@@ -86,6 +86,7 @@ async def test_a_subclass_can_fill_more_columns(user: User) -> None:
 
 
 async def test_hashed_tokens_cannot_be_read_from_the_table(manager: UserManager, user: User) -> None:
+    """D22"""
     database = InMemoryAccessTokenDatabase(AccessToken)
     strategy = Strategy(database, 3600, hash_tokens=True)
     token = await strategy.write_token(user)
@@ -99,6 +100,7 @@ async def test_hashed_tokens_cannot_be_read_from_the_table(manager: UserManager,
 
 
 async def test_tokens_from_before_they_were_hashed_count_until_they_expire(manager: UserManager, user: User) -> None:
+    """D22"""
     database = InMemoryAccessTokenDatabase(AccessToken)
     with frozen_clock() as clock:
         first, second = [await Strategy(database, 3600).write_token(user) for _ in range(2)]
