@@ -421,6 +421,26 @@ async def test_the_upgrade_of_a_hash_does_not_bring_an_old_password_back(world: 
     assert stored.hashed_password == "theirs"
 
 
+async def test_logins_that_upgrade_a_hash_at_the_same_moment_all_succeed(world: World) -> None:
+    """The one that comes too late finds another hash of the same password."""
+    user = await world.insert_user()
+    async with world.session_maker() as session, world.session_maker() as others_session:
+        manager, others = world.make_manager(session), world.make_manager(others_session)
+        manager.password_helper = Upgrading()
+        looked_up = manager.get_by_email
+        upgraded = weak_password_helper().hash(PASSWORD)
+
+        async def slow_get_by_email(email: str) -> Any:
+            found = await looked_up(email)
+            await others.user_db.update(await others.get(user.id), {"hashed_password": upgraded})
+            return found
+
+        manager.get_by_email = slow_get_by_email
+        found = await manager.authenticate(CREDENTIALS)
+
+    assert (found.id, found.hashed_password) == (user.id, upgraded)
+
+
 # With the table of one-time secrets
 
 

@@ -639,6 +639,7 @@ async def test_what_an_older_key_made_counts_until_it_is_dropped(store: Store[An
     with pytest.raises(InvalidOneTimeSecret):
         await after.consume_token(first)
     assert await rotated.take_try(first) == ANN
+    assert await rotated.look_at_token(first) == ANN
     assert await rotated.consume_token(first) == ANN
     with pytest.raises(InvalidOneTimeSecret):
         await before.consume_token(first)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi import Depends, FastAPI
 from httpx import ASGITransport, AsyncClient, Response
-from passlib.hash import bcrypt
+from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import text, update
 
 from fastapi_users import FastAPIUsers
@@ -176,7 +176,7 @@ async def test_a_better_hash_of_the_current_password_keeps_the_session_that_prov
     user = await application.world.insert_user()
     own = application.new_client()
     async with application.world.session_maker() as session:
-        outdated = bcrypt.using(rounds=4).hash(PASSWORD)
+        outdated = Argon2Hasher(time_cost=2, memory_cost=8, parallelism=1).hash(PASSWORD)
         await session.execute(update(User).values(hashed_password=outdated))
         await session.commit()
     stored = await application.world.reload(user)

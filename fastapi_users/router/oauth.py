@@ -132,6 +132,7 @@ ASSOCIATE_CALLBACK = Refusals({**_CALLBACK, **_ASSOCIATE}, legacy_examples=_LEGA
 _UNAUTHORIZED: OpenAPIResponseType = {
     status.HTTP_401_UNAUTHORIZED: {"description": "Missing token or inactive user."},
 }
+_UNVERIFIED: OpenAPIResponseType = {status.HTTP_403_FORBIDDEN: {"description": "The user is not verified."}}
 
 _OF_THE_BODY = (b"content-length", b"content-type")
 
@@ -744,6 +745,7 @@ def get_oauth_associate_router(
     router = APIRouter(route_class=SafeRoute)
     get_current_active_user = authenticator.current_user(active=True, verified=requires_verification)
     route_name = f"oauth-associate:{oauth_client.name}"
+    unfit = {**_UNAUTHORIZED, **_UNVERIFIED} if requires_verification else _UNAUTHORIZED
     flow = Flow(
         client=oauth_client,
         purpose="associate",
@@ -768,7 +770,7 @@ def get_oauth_associate_router(
         "/authorize",
         name=f"{route_name}.authorize",
         response_model=OAuth2AuthorizeResponse,
-        responses={**_UNAUTHORIZED, **flow.authorize_responses},
+        responses={**unfit, **flow.authorize_responses},
     )
     async def authorize(
         request: Request,
@@ -802,6 +804,6 @@ def get_oauth_associate_router(
         route_class_override=flow.route_class(),
         name=flow.callback_route,
         response_model=user_schema,
-        responses={**_UNAUTHORIZED, **flow.redirect_responses, **ASSOCIATE_CALLBACK.responses},
+        responses={**unfit, **flow.redirect_responses, **ASSOCIATE_CALLBACK.responses},
     )
     return router

@@ -19,6 +19,7 @@ from fastapi_users.authentication import (
     Transport,
 )
 from fastapi_users.authentication.authenticator import DuplicateBackendNamesError
+from fastapi_users.router import get_auth_router
 from fastapi_users.testing import InMemoryUserDatabase, User
 from tests.test_manager import UserManager
 
@@ -434,3 +435,27 @@ async def test_every_backend_of_one_kind_stands_in_the_document() -> None:
         {"APIKeyCookie": []},
         {"OAuth2PasswordBearer": []},
     ]
+
+
+def test_a_backend_may_have_any_name_beside_an_answer() -> None:
+    named = Backend("response", header("response"), by_name)
+
+    parameters = inspect.signature(authenticator(named).session_ender(keeps_own=True)).parameters
+
+    assert {"user_manager", "response", "strategy_response"} <= {*parameters}
+
+
+def test_an_authenticator_of_the_application_is_asked_as_version_15_asks_it() -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Own(Authenticator[User, uuid.UUID]):
+        def current_user_token(  # type: ignore[override]  # upstream's signature
+            self, optional: bool = False, active: bool = False, verified: bool = False, superuser: bool = False
+        ) -> Any:
+            asked.append({"active": active, "verified": verified})
+            return super().current_user_token(optional, active, verified, superuser)
+
+    bearer = Backend("bearer", BearerTransport("login"), by_name)
+    get_auth_router(bearer, lambda: manager, Own([bearer], lambda: manager), requires_verification=True)
+
+    assert asked == [{"active": True, "verified": True}]

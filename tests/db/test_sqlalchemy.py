@@ -60,7 +60,7 @@ from fastapi_users.db.sqlalchemy import (
 )
 from fastapi_users.testing import weak_password_helper
 from tests.db.test_sqlalchemy_statements import recorded
-from tests.world import PASSWORD, SECRET, AccessToken, Note, OAuthAccount, RecommendedUser, User, World
+from tests.world import PASSWORD, SECRET, AccessToken, Note, OAuthAccount, OneTimeSecret, RecommendedUser, User, World
 
 ACCOUNT = {
     "oauth_name": "provider",
@@ -430,8 +430,15 @@ class PlainManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
         await cast("Any", self.user_db).session.commit()
 
 
-async def test_a_session_that_expires_on_commit_logs_in_out_and_deletes(tmp_path: Path) -> None:
-    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=PlainManager) as world:
+class TableManager(PlainManager):
+    one_time_secret_model = OneTimeSecret
+
+
+@pytest.mark.parametrize("manager_class", [PlainManager, TableManager])
+async def test_a_session_that_expires_on_commit_logs_in_out_and_deletes(
+    manager_class: type[Any], tmp_path: Path
+) -> None:
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=manager_class) as world:
         user = await world.insert_user(is_superuser=True)
         world.session_maker = async_sessionmaker(world.engine)
 

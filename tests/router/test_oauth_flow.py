@@ -678,6 +678,10 @@ def test_what_a_callback_answers_is_documented() -> None:
         "/associate/authorize": {"200", "303", "400", "401", "422"},
         "/associate/callback": {"200", "303", "400", "401", "422"},
     }
+    careful = World(create_async_engine("sqlite+aiosqlite://"), requires_verification=True).app.openapi()["paths"]
+    for path in ("/associate/authorize", "/associate/callback", "/account/oauth-accounts"):
+        assert {"401", "403"} <= {*careful[path]["get"]["responses"]}
+    assert {"401", "403"} <= {*careful["/account/oauth-accounts/{id}"]["delete"]["responses"]}
     for flow, refusal in (("oauth", "OAUTH_USER_ALREADY_EXISTS"), ("associate", "OAUTH_ACCOUNT_ALREADY_LINKED")):
         refusals = paths[f"/{flow}/callback"]["get"]["responses"]["400"]["content"]["application/json"]["examples"]
         assert {"OAUTH_INVALID_STATE", "OAUTH_NOT_AVAILABLE_EMAIL", refusal} <= {*refusals}

@@ -537,6 +537,21 @@ async def test_a_subclass_with_an_init_of_its_own_works(manager: UserManager, us
 # revocation
 
 
+class ExpiringDenylist:
+    """Like a server that forgets what has expired."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, tuple[str, datetime | None]] = {}
+
+    async def put(self, digest: str, value: str, expires_at: datetime | None) -> None:
+        self.entries[digest] = (value, expires_at)
+
+    async def get(self, digests: Sequence[str]) -> list[str | None]:
+        now = datetime.now(timezone.utc)
+        found = [self.entries.get(digest) for digest in digests]
+        return [None if entry is None or (entry[1] or now) < now else entry[0] for entry in found]
+
+
 @pytest.fixture
 def revocable() -> Strategy:
     return Strategy(SECRET, 3600, revoke=InMemoryDenylist())
@@ -567,7 +582,8 @@ async def test_a_token_without_a_name_of_its_own_is_revocable_too(
 
     await revocable.destroy_token(first, user)
 
-    assert await revocable.read_token(first, manager) is None
+    for spelling in (first, first + "=", first + "=="):
+        assert await revocable.read_token(spelling, manager) is None
     assert await revocable.read_token(second, manager) is user
 
 
@@ -592,6 +608,35 @@ async def test_all_tokens_of_a_user_end_and_those_of_others_go_on(
         await revocable.destroy_all_tokens(user)
         assert await revocable.read_token(after, manager) is None
         assert await revocable.read_token(await revocable.write_token(user), manager) is user
+
+
+async def test_what_a_shorter_lifetime_ends_does_not_come_back(manager: UserManager, user: User) -> None:
+    """Of two strategies with one list, or when the lifetime has been shortened."""
+    denylist = ExpiringDenylist()
+    long, short = (Strategy(SECRET, lifetime, revoke=denylist) for lifetime in (3600, 60))
+    endless = Strategy(SECRET, None, revoke=denylist)
+    with frozen_clock() as clock:
+        token = await long.write_token(user)
+        await long.destroy_all_tokens(user)
+        await short.destroy_all_tokens(user)
+        clock.advance(seconds=61)
+        assert await long.read_token(token, manager) is None
+
+        token = await endless.write_token(user)
+        await endless.destroy_all_tokens(user)
+        await short.destroy_all_tokens(user)
+        clock.advance(seconds=400 * 24 * 3600)
+        assert await endless.read_token(token, manager) is None
+
+
+async def test_what_is_kept_of_many_sessions_fits_the_column(user: User) -> None:
+    denylist = ExpiringDenylist()
+    strategy = Strategy(SECRET, 3600, revoke=denylist)
+    tokens = [await strategy.write_token(user) for _ in range(9)]
+
+    await strategy.destroy_all_tokens(user, except_tokens=[*tokens, *tokens])
+
+    assert [len(value) <= 255 for value, _ in denylist.entries.values()] == [True]
 
 
 async def test_a_server_whose_clock_is_behind_makes_tokens_that_count(
