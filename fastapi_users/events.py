@@ -133,6 +133,15 @@ class EmailChanged(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EmailChangeRequested(Event):
+    """The address stays as it is until the new one is confirmed: ``EmailChanged`` tells of that."""
+
+    name = "email_change_requested"
+
+    new_email: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Updated(Event):
     """The names of the ``fields`` that were submitted, and the ``flags`` (activity and privileges) that changed."""
 

@@ -1,5 +1,19 @@
 from typing import Any
 
+from jwt import InsecureKeyLengthWarning
+
+
+class InsecureSettingWarning(UserWarning):
+    """A setting that works, as upstream's did, and that nobody should run."""
+
+
+class InsecureSecretWarning(InsecureSettingWarning, InsecureKeyLengthWarning):
+    """A secret that can be guessed. It takes the place of PyJWT's warning, so that what silences that silences this."""
+
+
+class MissingSetting(NotImplementedError, AttributeError):
+    """An attribute that the application has to set was used. An ``AttributeError``, so that ``hasattr`` says no."""
+
 
 class FastAPIUsersException(Exception):
     """Base of every refusal of this library."""

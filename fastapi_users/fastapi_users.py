@@ -5,7 +5,7 @@ from fastapi import APIRouter
 
 from fastapi_users import models, schemas
 from fastapi_users.authentication import AuthenticationBackend, Authenticator
-from fastapi_users.jwt import SecretType
+from fastapi_users.jwt import SecretsType
 from fastapi_users.manager import UserManagerDependency
 from fastapi_users.router import (
     get_auth_router,
@@ -39,14 +39,16 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
         self.get_user_manager = get_user_manager
         self.current_user = self.authenticator.current_user
 
-    def get_register_router(self, user_schema: type[schemas.U], user_create_schema: type[schemas.UC]) -> APIRouter:
-        return get_register_router(self.get_user_manager, user_schema, user_create_schema)
+    def get_register_router(
+        self, user_schema: type[schemas.U], user_create_schema: type[schemas.UC], *, neutral: bool = False
+    ) -> APIRouter:
+        return get_register_router(self.get_user_manager, user_schema, user_create_schema, neutral=neutral)
 
     def get_verify_router(self, user_schema: type[schemas.U]) -> APIRouter:
-        return get_verify_router(self.get_user_manager, user_schema)
+        return get_verify_router(self.get_user_manager, user_schema, authenticator=self.authenticator)
 
     def get_reset_password_router(self) -> APIRouter:
-        return get_reset_password_router(self.get_user_manager)
+        return get_reset_password_router(self.get_user_manager, authenticator=self.authenticator)
 
     def get_auth_router(
         self,
@@ -63,6 +65,8 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
         user_schema: type[schemas.U],
         user_update_schema: type[schemas.UU],
         requires_verification: bool = False,
+        *,
+        requires_current_password: bool = False,
     ) -> APIRouter:
         return get_users_router(
             self.get_user_manager,
@@ -70,13 +74,14 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
             user_update_schema,
             self.authenticator,
             requires_verification,
+            requires_current_password=requires_current_password,
         )
 
     def get_oauth_router(
         self,
         oauth_client: "BaseOAuth2[Any]",
         backend: AuthenticationBackend[models.UP, models.ID],
-        state_secret: SecretType,
+        state_secret: SecretsType,
         redirect_url: str | None = None,
         associate_by_email: bool = False,
         is_verified_by_default: bool = False,
@@ -122,7 +127,7 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
         self,
         oauth_client: "BaseOAuth2[Any]",
         user_schema: type[schemas.U],
-        state_secret: SecretType,
+        state_secret: SecretsType,
         redirect_url: str | None = None,
         requires_verification: bool = False,
         csrf_token_cookie_name: str = CSRF_TOKEN_COOKIE_NAME,

@@ -4,27 +4,40 @@ import logging
 import time
 import uuid
 import warnings
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, cast
 from weakref import WeakValueDictionary
 
 import anyio
 import jwt
 from fastapi import Request, Response
 from fastapi.security import OAuth2PasswordRequestForm
+from pydantic import SecretStr
 
 from fastapi_users import events, exceptions, models, schemas
 from fastapi_users.cipher import TokenCipher
 from fastapi_users.db.base import BaseUserDatabase
-from fastapi_users.jwt import SecretType, _get_secret_value, decode_jwt, generate_jwt
+from fastapi_users.insecure import endless, refuse_weak_secret, warn_of_weak_secret, warn_once
+from fastapi_users.jwt import SecretsType, decode_jwt, generate_jwt, get_secret_values
 from fastapi_users.mail import Mailer, accepted_locales
 from fastapi_users.mail.delivery import send_later
 from fastapi_users.one_time import OneTimeSecrets, Purpose, delete_all, end_all
-from fastapi_users.password import PasswordHelper, PasswordHelperProtocol, run_in_hashing_pool
+from fastapi_users.password import (
+    PasswordHelper,
+    PasswordHelperProtocol,
+    check_login,
+    is_fingerprint,
+    normalize_password,
+    pad_failed_login,
+    refuse_unfit_password,
+    run_in_hashing_pool,
+    spellings_to_verify,
+)
+from fastapi_users.password_policy import PasswordPolicy
 from fastapi_users.types import DependencyCallable
 
 if TYPE_CHECKING:
@@ -35,16 +48,62 @@ mail_logger = logging.getLogger("fastapi_users.mail")
 
 RESET_PASSWORD_TOKEN_AUDIENCE = "fastapi-users:reset"
 VERIFY_USER_TOKEN_AUDIENCE = "fastapi-users:verify"
+EMAIL_CHANGE_TOKEN_AUDIENCE = "fastapi-users:email-change"
 
+_MASK = "**********"
 _FLAGS = ("is_active", "is_superuser", "is_verified")
 _NOT_FROM_A_PROFILE = frozenset({*_FLAGS, "id", "email", "hashed_password", "oauth_accounts"})
 
-users_with_ended_sessions: ContextVar[list[Any] | None] = ContextVar("users_with_ended_sessions", default=None)
-"""Whose credentials changed, for a route that set a list: the sessions of those users have to end.
+_session_ender: ContextVar[Callable[[Any], Awaitable[None]] | None] = ContextVar("session_ender", default=None)
 
-The manager cannot end them, since it knows no strategies, and the routes do not see what happens inside of it. It is
-no attribute of the manager, because tests and scripts share one among many requests.
-"""
+
+@contextmanager
+def ending_sessions(end_sessions: Callable[[Any], Awaitable[None]]) -> Iterator[None]:
+    """Inside, whoever changes the credentials of a user ends the sessions of that user, once the change counts.
+
+    The manager knows no strategies, and a route does not see what happens inside of the manager. It is no attribute of
+    the manager, because tests and scripts share one among many requests.
+    """
+    token = _session_ender.set(end_sessions)
+    try:
+        yield
+    finally:
+        _session_ender.reset(token)
+
+
+async def _end_sessions(user: Any) -> None:
+    end_sessions = _session_ender.get()
+    if end_sessions is not None:
+        await end_sessions(user)
+
+
+class _Condition(NamedTuple):
+    user_id: Any
+    expected: dict[str, Any]
+    writes: str
+    refusal: type[exceptions.FastAPIUsersException]
+
+
+# Of what `_update` is about to write. It is no argument, since applications override `_update` and are called with two;
+# it is no property of the dictionary either, since they hand a copy on. An override that writes in its own way, past
+# `super()`, writes without it.
+_condition: ContextVar[_Condition | None] = ContextVar("_condition", default=None)
+
+
+@contextmanager
+def _only_if(
+    user: models.UserProtocol[Any],
+    expected: dict[str, Any],
+    *,
+    writes: str,
+    refusal: type[exceptions.FastAPIUsersException],
+) -> Iterator[None]:
+    """Inside, this field of the user is written only if the others are still as expected, in one step."""
+    token = _condition.set(_Condition(user.id, expected, writes, refusal))
+    try:
+        yield
+    finally:
+        _condition.reset(token)
 
 
 async def _or_none(look_up: Callable[..., Awaitable[models.UP]], *args: Any) -> models.UP | None:
@@ -52,6 +111,19 @@ async def _or_none(look_up: Callable[..., Awaitable[models.UP]], *args: Any) -> 
         return await look_up(*args)
     except exceptions.UserNotExists:
         return None
+
+
+class _MissingSecret:
+    """Says which attribute of which class is missing, when it is used. For ``hasattr`` it is not there."""
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type[Any]) -> NoReturn:
+        raise exceptions.MissingSetting(
+            f"{owner.__name__} has no {self.name}: set it to 32 random bytes or more, made once by "
+            "secrets.token_urlsafe(32), and keep them out of the code."
+        )
 
 
 class BaseUserManager(Generic[models.UP, models.ID]):
@@ -62,44 +134,64 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
     Common parameters: ``safe`` ignores the privileged fields (``id``, ``is_active``, ``is_superuser``, ``is_verified``,
     ``oauth_accounts``) of a schema; ``request`` is handed to the hooks, ``None`` where no request started the operation.
-    Hooks are awaited before the answer is sent, and what they raise propagates.
+    Hooks are awaited before the answer is sent, and what they raise propagates, but for the work of routes whose answer
+    must not tell who has an account: see ``on_background_error``.
 
     The methods named ``_seam_…`` are the places where features hook in, apart from the hooks of applications. The list
     is closed. An override awaits ``super()``, and may come in any order with the others.
 
     :cvar reset_password_token_secret: signs the mailed tokens, at least 32 random bytes. The same for
-        ``verification_token_secret``; lifetimes are in seconds.
+        ``verification_token_secret``; lifetimes are in seconds. Secrets may be lists: see ``SecretsType``.
+    :cvar strict: a class with weak or missing secrets, or with tokens that never expire, is refused when it is made.
     :cvar subscribers: who is told of the events.
     :cvar trusted_proxies: networks whose ``X-Forwarded-For`` says where a request came from: without them the address
         in events and mails is that of the connection.
     :cvar mailer: sends the mails of the hooks that the application does not override; ``None`` sends none.
     :cvar mail_templates: ``None`` means those of the library, without links.
     :cvar notify_new_login: tell the user of every login by mail.
+    :cvar password_policy: which passwords the default ``validate_password`` takes; ``None`` takes all.
+    :cvar password_normalization: ``"NFKC"`` puts passwords into that form before anything else.
     :cvar one_time_secret_model: the table of single-use secrets, which features need that interrupt a login or send codes.
+        With it, a mailed token counts once, and only as long as no newer one was asked for.
+    :cvar mask_passwords_in_hooks: ``on_after_update`` gets asterisks in place of a new password, which by default it gets
+        in clear text.
+    :cvar email_change_requires_confirmation: users who change their address keep the old one until they confirm the new.
     :cvar oauth_token_cipher: keeps the tokens of providers encrypted; its ``decrypt`` reads them.
+    :cvar sessions_end_with_credentials: a change of password or address, a reset, deactivation and deletion end the
+        sessions of the user, but for the one that made the change (OWASP ASVS 5.0, 7.4.2 and 7.4.3).
     :cvar login_ticket_secret: signs the tickets of interrupted logins; ``reset_password_token_secret`` where it is ``None``.
     """
 
-    reset_password_token_secret: SecretType
+    # SecretsType; Any, since a mixin of the application may well declare upstream's SecretType.
+    reset_password_token_secret: Any = _MissingSecret()
     reset_password_token_lifetime_seconds: int = 3600
     reset_password_token_audience: str = RESET_PASSWORD_TOKEN_AUDIENCE
 
-    verification_token_secret: SecretType
+    verification_token_secret: Any = _MissingSecret()
     verification_token_lifetime_seconds: int = 3600
     verification_token_audience: str = VERIFY_USER_TOKEN_AUDIENCE
+    email_change_requires_confirmation: bool = False
+
+    strict: bool = False
 
     subscribers: events.Subscribers | None = None
     trusted_proxies: Sequence[str] = ()
+
+    password_policy: PasswordPolicy | None = None
+    password_normalization: Literal["NFKC"] | None = None
 
     mailer: Mailer | None = None
     mail_templates: "MailTemplates | None" = None
     notify_new_login: bool = False
 
     one_time_secret_model: type[Any] | None = None
-    login_ticket_secret: SecretType | None = None
+    login_ticket_secret: Any = None
     login_ticket_lifetime_seconds: int = 300
 
     oauth_token_cipher: TokenCipher | None = None
+
+    mask_passwords_in_hooks: bool = False
+    sessions_end_with_credentials: bool = True
 
     user_db: BaseUserDatabase[models.UP, models.ID]
     password_helper: PasswordHelperProtocol
@@ -118,6 +210,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _refuse_missing_settings(cls)
+        _check_secrets(cls)
         if isinstance(cls.trusted_proxies, Sequence):  # and not a property
             events.parse_networks(tuple(cls.trusted_proxies))
         if "user_db_model" in vars(cls):
@@ -161,17 +254,17 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         request: Request | None = None,
     ) -> models.UP:
         """
-        :raises InvalidPasswordException: ``validate_password`` refuses it.
+        :raises InvalidPasswordException: ``validate_password`` refuses it, or it is empty or too long for anybody.
         :raises UserAlreadyExists: the address is taken.
         """
-        await self.validate_password(user_create.password, user_create)
+        await self._validate(user_create.password, user_create)
         if await self.user_db.get_by_email(user_create.email) is not None:
             raise exceptions.UserAlreadyExists
 
         user_dict = user_create.create_update_dict() if safe else user_create.create_update_dict_superuser()
         password = user_dict.pop("password")
-        user_dict = _without_null_flags(user_dict)
-        user_dict["hashed_password"] = await self._hash(password)
+        user_dict = self._without_unknown_extras(user_create, _without_null_flags(user_dict))
+        user_dict["hashed_password"] = await self._hash(self._fit(password))
 
         async def write() -> models.UP:
             user = await self.user_db.create(user_dict)
@@ -329,10 +422,15 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             raise exceptions.OAuthAccountNotExists
         if not _has_expired(account, min_lifetime_seconds):
             return self._decrypt(account.access_token)
-        async with _lock_in_process(account), self._transaction():
-            owner: Any = user
-            if isinstance(self.user_db, BaseUserDatabase):
-                owner, account = await self.user_db.lock_oauth_account(owner, account)
+        async with _alone_in_process(account):
+            return await self._refresh_under_lock(user, account, oauth_client, min_lifetime_seconds)
+
+    async def _refresh_under_lock(self, user: Any, account: Any, oauth_client: Any, min_lifetime_seconds: float) -> str:
+        async with self._transaction():
+            user_db: Any = self.user_db
+            is_ours = isinstance(user_db, BaseUserDatabase)
+            lock = user_db.lock_oauth_account if is_ours else partial(BaseUserDatabase.lock_oauth_account, user_db)
+            owner, account = await lock(user, account)
             if not _has_expired(account, min_lifetime_seconds):
                 return self._decrypt(account.access_token)  # by somebody who was faster
             try:
@@ -392,10 +490,16 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             raise exceptions.UserInactive
         if user.is_verified:
             raise exceptions.UserAlreadyVerified
+        lifetime = self.verification_token_lifetime_seconds
         token = generate_jwt(
-            {"sub": str(user.id), "email": user.email, "aud": self.verification_token_audience},
+            {
+                "sub": str(user.id),
+                "email": user.email,
+                "aud": self.verification_token_audience,
+                **await self._bind_to_row("verify", user, lifetime),
+            },
             self.verification_token_secret,
-            self.verification_token_lifetime_seconds,
+            lifetime,
         )
         await self._seam_event(events.VerificationRequested(user_id=user.id, request=await self._facts(request)))
         await self.on_after_request_verify(user, token, request)
@@ -403,70 +507,116 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     async def verify(self, token: str, request: Request | None = None) -> models.UP:
         """The token names the address, so that it dies when the user changes that.
 
+        It may also be one for a change of the address, which is made here: see ``email_change_requires_confirmation``.
+
         :raises InvalidVerifyToken:
         :raises UserAlreadyVerified:
         """
+        refusal = exceptions.InvalidVerifyToken
         claims = _required_claims(
             token,
             self.verification_token_secret,
-            self.verification_token_audience,
+            [self.verification_token_audience, EMAIL_CHANGE_TOKEN_AUDIENCE],
             {"sub", "email"},
-            refusal=exceptions.InvalidVerifyToken,
+            refusal=refusal,
         )
+        if claims["aud"] == EMAIL_CHANGE_TOKEN_AUDIENCE:
+            return await self._confirm_email_change(claims, request)
         user = await _or_none(self.get_by_email, claims["email"])
-        if user is None or self._parse_id_or(claims["sub"], exceptions.InvalidVerifyToken) != user.id:
-            raise exceptions.InvalidVerifyToken
+        if user is None or self._parse_id_or(claims["sub"], refusal) != user.id:
+            raise refusal
         if user.is_verified:
             raise exceptions.UserAlreadyVerified
 
         async with self._unit_of_work():
-            verified_user = await self._update(user, {"is_verified": True})
+            await self._require_row("verify", claims, refusal)
+            with _only_if(user, {"email": user.email}, writes="is_verified", refusal=refusal):
+                verified_user = await self._update(user, {"is_verified": True})
             await self._seam_event(
                 events.Verified(user_id=user.id, request=await self._facts(request), email=claims["email"])
             )
         await self.on_after_verify(verified_user, request)
         return verified_user
 
+    async def _confirm_email_change(self, claims: dict[str, Any], request: Request | None) -> models.UP:
+        """:raises InvalidVerifyToken: also when the address was taken meanwhile."""
+        refusal = exceptions.InvalidVerifyToken
+        user = await _or_none(self.get, self._parse_id_or(claims["sub"], refusal))
+        if (
+            user is None
+            or not user.is_active
+            or not self._is_bound_to(user.email, claims, "email_fgpt")
+            or not self._is_bound_to(user.hashed_password, claims, "hash_fgpt")
+        ):
+            raise refusal
+        old_email, new_email = user.email, claims["email"]
+        expected = {"email": old_email, "hashed_password": user.hashed_password}
+        async with self._unit_of_work():
+            await self._require_row("email-change", claims, refusal)
+            try:
+                with _only_if(user, expected, writes="email", refusal=refusal):
+                    updated_user = await self._update(user, {"email": new_email, "is_verified": True})
+            except exceptions.UserAlreadyExists as error:
+                raise refusal from error
+            await self._seam_credentials_changed(updated_user, {"email"}, request)
+            facts = await self._facts(request)
+            await self._seam_event(
+                events.EmailChanged(user_id=user.id, request=facts, old_email=old_email, new_email=new_email)
+            )
+            await self._seam_event(events.Verified(user_id=user.id, request=facts, email=new_email))
+        await self.on_after_email_changed(updated_user, old_email, request)
+        await self.on_after_verify(updated_user, request)
+        return updated_user
+
     async def forgot_password(self, user: models.UP, request: Request | None = None) -> None:
         """:raises UserInactive:"""
         if not user.is_active:
             raise exceptions.UserInactive
+        lifetime = self.reset_password_token_lifetime_seconds
         token = generate_jwt(
             {
                 "sub": str(user.id),
-                "password_fgpt": await self._hash(user.hashed_password),
+                "password_fgpt": await self._password_fingerprint(user.hashed_password),
+                "email_fgpt": self._fingerprint(user.email, "email_fgpt"),
                 "aud": self.reset_password_token_audience,
+                **await self._bind_to_row("reset-password", user, lifetime),
             },
             self.reset_password_token_secret,
-            self.reset_password_token_lifetime_seconds,
+            lifetime,
         )
         await self._seam_event(events.PasswordResetRequested(user_id=user.id, request=await self._facts(request)))
         await self.on_after_forgot_password(user, token, request)
 
     async def reset_password(self, token: str, password: str, request: Request | None = None) -> models.UP:
-        """The token carries a fingerprint of the stored hash, so that it dies with any change of the password.
+        """The token carries fingerprints of the stored hash and of the address, so that it dies with any change of them.
 
         :raises InvalidResetPasswordToken:
         :raises UserNotExists:
         :raises UserInactive:
         :raises InvalidPasswordException: ``validate_password`` refuses it; the token stays usable.
         """
+        refusal = exceptions.InvalidResetPasswordToken
         claims = _required_claims(
             token,
             self.reset_password_token_secret,
-            self.reset_password_token_audience,
+            [self.reset_password_token_audience],
             {"sub", "password_fgpt"},
-            refusal=exceptions.InvalidResetPasswordToken,
+            refusal=refusal,
         )
-        user = await self.get(self._parse_id_or(claims["sub"], exceptions.InvalidResetPasswordToken))
-        is_current, _ = await self._verify_and_update(user.hashed_password, claims["password_fgpt"])
-        if not is_current:
-            raise exceptions.InvalidResetPasswordToken
+        user = await self.get(self._parse_id_or(claims["sub"], refusal))
+        expected = {"email": user.email, "hashed_password": user.hashed_password}
+        is_current, _ = await self._verify_and_update(expected["hashed_password"], claims["password_fgpt"])
+        is_mailed_to_it = "email_fgpt" not in claims or self._is_bound_to(expected["email"], claims, "email_fgpt")
+        if not is_current or not is_mailed_to_it:
+            raise refusal
         if not user.is_active:
             raise exceptions.UserInactive
 
         async with self._unit_of_work():
-            updated_user = await self._update(user, {"password": password})
+            # Not used up here: a password that is refused may be followed by a better one.
+            await self._require_row("reset-password", claims, refusal, consume=False)
+            with _only_if(user, expected, writes="hashed_password", refusal=refusal):
+                updated_user = await self._update(user, {"password": password})
             await self._seam_credentials_changed(updated_user, {"password"}, request)
             await self._seam_event(
                 events.PasswordChanged(user_id=user.id, request=await self._facts(request), is_reset=True)
@@ -484,12 +634,19 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     ) -> models.UP:
         """Write the fields that were sent. A new address resets ``is_verified``.
 
+        With ``email_change_requires_confirmation``, a safe update leaves the address as it is, and asks the new one.
+
         :raises UserAlreadyExists: the new address is taken.
         :raises InvalidPasswordException: ``validate_password`` refuses it.
         """
         update_dict = user_update.create_update_dict() if safe else user_update.create_update_dict_superuser()
+        update_dict = self._without_unknown_extras(user_update, update_dict)
         old_email = user.email
         has_new_email = update_dict.get("email") not in (None, old_email)
+        wanted_email: str | None = None
+        if has_new_email and safe and self.email_change_requires_confirmation:
+            await self._refuse_taken_email(update_dict["email"], user)
+            wanted_email, has_new_email = update_dict.pop("email"), False
         has_new_password = update_dict.get("password") is not None
         flags = {
             name: value
@@ -502,7 +659,10 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             *(["is_active"] if flags.get("is_active") is False else []),
         }
         others = tuple(sorted(update_dict.keys() - {"email", "password"}))
+        is_masked = self.mask_passwords_in_hooks and has_new_password
+        shown = {**update_dict, "password": _MASK} if is_masked else update_dict
         facts = await self._facts(request)
+        token = ""
         async with self._unit_of_work():
             updated_user = await self._update(user, update_dict)
             if credentials:
@@ -514,18 +674,44 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                 await self._seam_event(
                     events.EmailChanged(user_id=user.id, request=facts, old_email=old_email, new_email=new_email)
                 )
+            if wanted_email is not None:
+                token = await self._email_change_token(updated_user, wanted_email)
+                await self._seam_event(
+                    events.EmailChangeRequested(user_id=user.id, request=facts, new_email=wanted_email)
+                )
             if others:
                 await self._seam_event(events.Updated(user_id=user.id, request=facts, fields=others, flags=flags))
-        await self.on_after_update(updated_user, update_dict, request)
+        await self.on_after_update(updated_user, shown, request)
         if has_new_password:
             await self.on_after_password_changed(updated_user, request)
         if has_new_email:
             await self.on_after_email_changed(updated_user, old_email, request)
+        if wanted_email is not None:
+            await self.on_after_request_email_change(updated_user, wanted_email, token, request)
         return updated_user
+
+    async def _email_change_token(self, user: models.UP, new_email: str) -> str:
+        """It dies with any other change of the address or the password, and with it, of several, all but the first."""
+        lifetime = self.verification_token_lifetime_seconds
+        return generate_jwt(
+            {
+                "sub": str(user.id),
+                "email": new_email,
+                "email_fgpt": self._fingerprint(user.email, "email_fgpt"),
+                "hash_fgpt": self._fingerprint(user.hashed_password, "hash_fgpt"),
+                "aud": EMAIL_CHANGE_TOKEN_AUDIENCE,
+                **await self._bind_to_row("email-change", user, lifetime),
+            },
+            self.verification_token_secret,
+            lifetime,
+        )
 
     async def delete(self, user: models.UP, request: Request | None = None) -> None:
         user_id, email = user.id, user.email  # some sessions forget the user when the hook commits
         await self.on_before_delete(user, request)
+        await self._restore(user)
+        await _end_sessions(user)  # which may be commits of their own
+        await self._restore(user)
         async with self._unit_of_work():
             await self._seam_before_delete(user, request)
             await self.user_db.delete(user)
@@ -535,19 +721,21 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     async def authenticate(self, credentials: OAuth2PasswordRequestForm) -> models.UP | None:
         """The user with this address and password, or ``None``. Flags are not looked at.
 
-        An unknown address costs a hash as well, so that the time does not tell who has an account.
+        An unknown address costs a hash as well, and every failure takes as long as the slowest hash there may be, so
+        that the time does not tell who has an account.
         """
         user = await _or_none(self.get_by_email, credentials.username)
-        if user is None:
-            with suppress(exceptions.InvalidPasswordException):
-                await self._hash(credentials.password)
+        stored_hash = "" if user is None else user.hashed_password
+        is_right, upgraded_hash = await self._check_login(user, credentials.password)
+        if user is None or not is_right:
             return None
-        is_right, upgraded_hash = await self._verify_and_update(credentials.password, user.hashed_password)
-        if not is_right:
-            return None
-        if upgraded_hash is not None:
-            await self.user_db.update(user, {"hashed_password": upgraded_hash})
-        return user
+        if upgraded_hash is None:
+            return user
+        upgraded_user = await self._upgrade_hash(user, stored_hash, upgraded_hash)
+        if upgraded_user is None:  # changed meanwhile: by its owner, or by a login that was faster to upgrade it
+            upgraded_user = await _or_none(self.get, user.id)
+            is_right, _ = await self._check_login(upgraded_user, credentials.password)
+        return upgraded_user if is_right else None
 
     async def check_password(self, user: models.UP, password: str) -> bool:
         """Whether it is this user's, for a proof in the midst of a session.
@@ -558,12 +746,16 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         return found is not None and found.id == user.id
 
     async def validate_password(self, password: str, user: Any) -> None:
-        """Called before a password is stored, with the schema of a new user or the stored user. Accepts everything.
+        """Called before a password is stored, with the schema of a new user or the stored user. Asks the
+        ``password_policy``; without one it accepts everything. What nobody can want (nothing, more than 4096 bytes,
+        NUL, half a surrogate pair) is refused before.
 
         ``user`` is ``Any`` so that an override may name its own schema: ``user: UserCreate | User``.
 
         :raises InvalidPasswordException: for you to raise; its reason reaches the client.
         """
+        if isinstance(self.password_policy, PasswordPolicy):  # an application may have an attribute of this name
+            await self.password_policy.check(password, user=user)
 
     async def on_after_register(self, user: models.UP, request: Request | None = None) -> None:
         """After ``create``, and after an OAuth login that made a new user."""
@@ -574,8 +766,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         update_dict: dict[str, Any],
         request: Request | None = None,
     ) -> None:
-        """After ``update``, with what was submitted (a new password in clear text: never log it), and, with an empty
-        dictionary, after an OAuth account was associated."""
+        """After ``update``, with what was submitted (a new password in clear text, unless ``mask_passwords_in_hooks``:
+        never log it), and, with an empty dictionary, after an OAuth account was associated."""
 
     async def on_after_request_verify(self, user: models.UP, token: str, request: Request | None = None) -> None:
         """Mails the token, if there is a ``mailer``; without one it is yours to mail."""
@@ -595,8 +787,39 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         await self._mail("password_changed", user, request)
 
     async def on_after_email_changed(self, user: models.UP, old_email: str, request: Request | None = None) -> None:
-        """After ``update``. Tells the old address by mail, since the new one may be a thief's (OWASP ASVS 5.0, 6.3.7)."""
+        """After ``update``, or the confirmation of a new address. Tells the old one by mail, since the new one may be a
+        thief's (OWASP ASVS 5.0, 6.3.7)."""
         await self._mail("email_changed", user, request, to=old_email, new_email=user.email)
+
+    async def on_after_duplicate_registration(self, user: models.UP, request: Request | None = None) -> None:
+        """Somebody registered with the address of this user, at a router with ``neutral=True``, which tells only the
+        reader of its mails."""
+        await self._mail("already_registered", user, request)
+
+    async def on_after_failed_login(self, email: str, user: models.UP | None, request: Request | None = None) -> None:
+        """A password was wrong, or the right one of an inactive user: at the login or in the midst of a session.
+
+        After the answer, so that it tells nothing. ``user`` is the one with this address, if there is one.
+
+        :param email: what was claimed to be the address, up to 320 characters. Some type their password there: never
+            log it unless there is such a ``user``.
+        """
+
+    async def on_background_error(self, error: Exception, request: Request | None = None) -> None:
+        """For your error tracker: what failed after the answer, of which the client heard nothing, or a mail.
+
+        It is logged already, without the text, which may quote addresses, tokens and what else was in a statement. The
+        database may be out of reach here. What this raises is logged as well.
+        """
+
+    async def on_after_request_email_change(
+        self, user: models.UP, new_email: str, token: str, request: Request | None = None
+    ) -> None:
+        """After ``update``, with ``email_change_requires_confirmation``. Mails the token to the new address, and a
+        warning to the old one, if there is a ``mailer``; without one both are yours to mail."""
+        lifetime = self.verification_token_lifetime_seconds
+        await self._mail("email_change", user, request, to=new_email, token=token, lifetime=lifetime)
+        await self._mail("email_change_requested", user, request, new_email=new_email)
 
     async def on_after_login(
         self,
@@ -636,6 +859,10 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
     async def _seam_after_login(self, attempt: "LoginAttempt[models.UP, models.ID]", response: Response) -> None:
         """A session exists; the hook of the application is called after it."""
+        # Who knows the password needs no new one.
+        if self.one_time_secret_model is not None and "pwd" in attempt.methods:
+            await self._restore(attempt.user)  # which the commit of the session may have expired
+            await self._mailed_token_rows("reset-password", None).end(str(attempt.user.id))
 
     async def _seam_factors(self, user: models.UP) -> list[str]:
         """By which methods (RFC 8176) this user can prove who it is."""
@@ -648,9 +875,9 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         """
         if self.one_time_secret_model is not None:
             await end_all(self.user_db.store(self.one_time_secret_model), str(user.id))
-        users = users_with_ended_sessions.get()
-        if users is not None:
-            users.append(user)
+        if self.sessions_end_with_credentials:
+            # Strategies may write in sessions of their own, which would wait for this transaction.
+            await self._after_commit(partial(_end_sessions, user))
 
     async def _seam_before_delete(self, user: models.UP, request: Request | None) -> None:
         """In the transaction of the deletion, once the application has not prevented it: delete what is the user's."""
@@ -700,7 +927,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         except Exception:
             mail_logger.exception("The mail %r could not be written.", name)
         else:
-            await send_later(self.mailer, message, request=request)
+            on_error = partial(self._tell_of_background_error, request=request)
+            await send_later(self.mailer, message, request=request, on_error=on_error)
 
     async def _after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
         if isinstance(self.user_db, BaseUserDatabase):
@@ -708,16 +936,30 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         else:
             await callback()
 
+    async def _restore(self, user: models.UP) -> None:
+        if isinstance(self.user_db, BaseUserDatabase):
+            await self.user_db.restore(user)
+
     async def _recover(self, error: Exception) -> None:
         if isinstance(self.user_db, BaseUserDatabase):
             await self.user_db.recover(error)
+
+    async def _tell_of_background_error(self, error: Exception, request: Request | None) -> None:
+        try:
+            await self._recover(error)
+        finally:
+            await self.on_background_error(error, request)
 
     def _unit_of_work(self) -> AbstractAsyncContextManager[None]:
         """A transaction, if anything but the change itself belongs to it: an application without features and
         subscribers writes as it did without us, also where it overrides what is called inside.
         """
-        is_alone = self.subscribers is None and self.one_time_secret_model is None and not _uses_seams(type(self))
-        return nullcontext() if is_alone else self._transaction()
+        has_company = (
+            self.subscribers is not None
+            or self.one_time_secret_model is not None
+            or _overrides(self, "_seam_credentials_changed", "_seam_before_delete", "_seam_event")
+        )
+        return self._transaction() if has_company else nullcontext()
 
     def _transaction(self) -> AbstractAsyncContextManager[None]:
         """Of the adapter; none where that is just an object with the eight methods."""
@@ -734,24 +976,84 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                 "from SQLAlchemyBaseOneTimeSecretTable or a document from BeanieBaseOneTimeSecret, and set it."
             )
         store = self.user_db.store(self.one_time_secret_model)
-        return OneTimeSecrets(store, key=self._derived_key("one-time-secrets"), purpose=purpose)
+        return OneTimeSecrets(store, key=self._derived_keys("one-time-secrets"), purpose=purpose)
+
+    def _mailed_token_rows(self, kind: str, lifetime_seconds: int | None) -> OneTimeSecrets:
+        return self._one_time_secrets(Purpose(name=kind, lifetime_seconds=lifetime_seconds or 0))
+
+    async def _bind_to_row(self, kind: str, user: models.UP, lifetime_seconds: int | None) -> dict[str, str]:
+        """The claim by which a mailed token counts once, and older ones of its kind no more.
+
+        There is none where the application has no table for it, or wants a token that never ends.
+        """
+        if self.one_time_secret_model is None or not lifetime_seconds:
+            return {}
+        rows = self._mailed_token_rows(kind, lifetime_seconds)
+        async with self._transaction():
+            await rows.end(str(user.id))
+            return {"jti": await rows.issue_token(str(user.id))}
+
+    async def _require_row(
+        self,
+        kind: str,
+        claims: dict[str, Any],
+        refusal: type[exceptions.FastAPIUsersException],
+        *,
+        consume: bool = True,
+    ) -> None:
+        """Tokens without the claim are of a time before the table, or of an override: their lifetime alone ends them."""
+        if self.one_time_secret_model is None or "jti" not in claims:
+            return
+        rows = self._mailed_token_rows(kind, None)
+        try:
+            await (rows.consume_token if consume else rows.look_at_token)(str(claims["jti"]))
+        except exceptions.InvalidOneTimeSecret as error:
+            raise refusal from error
+
+    def _is_bound_to(self, value: str, claims: dict[str, Any], claim: str) -> bool:
+        """Whether it is the value that the token was made for."""
+        return self._fits_fingerprint(str(claims.get(claim)), value, claim)
+
+    async def _password_fingerprint(self, hashed_password: str) -> str:
+        """For ``verify_and_update`` of the helper to recognise: a hash of the hash, or something cheaper of the helper's.
+
+        That is only asked where ``verify_and_update`` comes from the same class: a subclass that overrides this one may
+        know nothing of fingerprints.
+        """
+        helper: Any = self.password_helper
+        if _has_own_fingerprint(type(helper)):
+            # In the pool, since a helper may hash what it has no fingerprint for.
+            fingerprint: str = await run_in_hashing_pool(helper.fingerprint, hashed_password)
+            if helper.verify_and_update(hashed_password, fingerprint)[0]:
+                return fingerprint
+        return await self._hash(hashed_password)
 
     def _fingerprint(self, value: str, purpose: str) -> str:
         """Whether a value is still the same can be told from it, but not the value."""
-        return hmac.new(
-            self._derived_key(f"fingerprint:{purpose}").encode(), value.encode(), hashlib.sha256
-        ).hexdigest()
+        return self._fingerprints(value, purpose)[0]
 
-    def _derived_key(self, label: str) -> str:
-        return hmac.new(self._login_ticket_secret().encode(), label.encode(), hashlib.sha256).hexdigest()
+    def _fits_fingerprint(self, fingerprint: str, value: str, purpose: str) -> bool:
+        """Also one from before the secret was rotated."""
+        known = fingerprint.encode("utf-8", "surrogatepass")
+        return any(hmac.compare_digest(each.encode(), known) for each in self._fingerprints(value, purpose))
 
-    def _login_ticket_secret(self) -> str:
-        secret = self.login_ticket_secret or getattr(self, "reset_password_token_secret", None)
+    def _fingerprints(self, value: str, purpose: str) -> list[str]:
+        keys = self._derived_keys(f"fingerprint:{purpose}")
+        return [hmac.new(key.encode(), value.encode(), hashlib.sha256).hexdigest() for key in keys]
+
+    def _derived_keys(self, label: str) -> list[str]:
+        """One of each secret, the newest first: what is made takes that one, what is checked may take any."""
+        secrets: list[Any] = get_secret_values(self._login_ticket_secret())  # PyJWT takes bytes as well
+        keys = [secret if isinstance(secret, bytes) else secret.encode() for secret in secrets]
+        return [hmac.new(key, label.encode(), hashlib.sha256).hexdigest() for key in keys]
+
+    def _login_ticket_secret(self) -> SecretsType:
+        secret: SecretsType | None = self.login_ticket_secret or getattr(self, "reset_password_token_secret", None)
         if secret is None:
             raise NotImplementedError(
                 f"{type(self).__name__} has neither login_ticket_secret nor reset_password_token_secret."
             )
-        return _get_secret_value(secret)
+        return secret
 
     async def _update(self, user: models.UP, update_dict: dict[str, Any]) -> models.UP:
         validated: dict[str, Any] = {}
@@ -760,22 +1062,54 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                 if value is None:
                     continue
                 if value != user.email:
-                    owner = await _or_none(self.get_by_email, value)
-                    if owner is not None and owner.id != user.id:
-                        raise exceptions.UserAlreadyExists
+                    await self._refuse_taken_email(value, user)
                     validated["is_verified"] = False
                 validated["email"] = value
             elif field == "password":
                 if value is not None:
-                    await self.validate_password(value, user)
-                    validated["hashed_password"] = await self._hash(value)
+                    await self._validate(value, user)
+                    validated["hashed_password"] = await self._hash(self._fit(value))
             else:
                 validated[field] = value
         if validated.get("email", user.email) == user.email:
-            return await self.user_db.update(user, validated)
+            return await self._write(user, validated)
         return await self._write_email(
-            validated["email"], lambda: self.user_db.update(user, validated), validated, owner_id=user.id
+            validated["email"], lambda: self._write(user, validated), validated, owner_id=user.id
         )
+
+    async def _write(self, user: models.UP, fields: dict[str, Any]) -> models.UP:
+        """If there is a condition, on it: its refusal is raised when the user has changed meanwhile."""
+        user_db: Any = self.user_db
+        condition = _condition.get()
+        if (
+            condition is None
+            or condition.user_id != user.id
+            or condition.writes not in fields
+            or not isinstance(user_db, BaseUserDatabase)
+        ):
+            return cast("models.UP", await user_db.update(user, fields))
+        updated_user: models.UP | None = await user_db.update_where(user, condition.expected, fields)
+        if updated_user is None:
+            raise condition.refusal
+        return updated_user
+
+    async def _upgrade_hash(self, user: models.UP, stored_hash: str, upgraded_hash: str) -> models.UP | None:
+        """The user with the new hash; ``None`` when another one has been stored meanwhile."""
+        user_db: Any = self.user_db
+        user_id, fields = user.id, {"hashed_password": upgraded_hash}
+        if isinstance(user_db, BaseUserDatabase):
+            updated_user: Any = await user_db.update_where(user, {"hashed_password": stored_hash}, fields)
+            if updated_user is None:
+                return None
+        else:
+            updated_user = await user_db.update(user, fields)
+        # Adapters may give another object back, which alone has the new hash; those of tests give back anything.
+        return updated_user if getattr(updated_user, "id", None) == user_id else user
+
+    async def _refuse_taken_email(self, email: str, user: models.UP) -> None:
+        owner = await _or_none(self.get_by_email, email)
+        if owner is not None and owner.id != user.id:
+            raise exceptions.UserAlreadyExists
 
     async def _write_email(
         self,
@@ -859,6 +1193,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             user = await self._unlink(user, account, request)
         user = await self.user_db.update(user, {"hashed_password": password_hash})
         await self._seam_credentials_changed(user, {"password", *(["oauth"] if accounts else [])}, request)
+        if not self.sessions_end_with_credentials:  # then that has not ended those of whoever waits inside
+            await self._after_commit(partial(_end_sessions, user))
         return cast("models.UP", user)
 
     async def _unlink(self, user: Any, account: Any, request: Request | None) -> Any:
@@ -939,8 +1275,44 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             if _is_same_account(existing, account):
                 if account["refresh_token"] is None:  # many providers give one with the first login only
                     account = {**account, "refresh_token": existing.refresh_token}
-                user = await self.user_db.update_oauth_account(user, existing, account)
+                # Some adapters return nothing.
+                user = await self.user_db.update_oauth_account(user, existing, account) or user
         return cast("models.UP", user)
+
+    async def _validate(self, password: Any, user: Any) -> None:
+        """:raises InvalidPasswordException:"""
+        # A schema of the application may wrap it.
+        await self.validate_password(self._fit(password) if isinstance(password, str) else password, user)
+
+    def _fit(self, password: str) -> str:
+        """In normal form, if there is one.
+
+        :raises InvalidPasswordException: see ``refuse_unfit_password``.
+        """
+        refuse_unfit_password(password)
+        normalized = normalize_password(password, self.password_normalization)
+        refuse_unfit_password(normalized)  # there are characters that become eighteen
+        return normalized
+
+    async def _check_login(self, user: models.UP | None, password: str) -> tuple[bool, str | None]:
+        """Whether it is this user's password, and the hash to store instead. Nobody's costs as much as a wrong one."""
+        spellings = spellings_to_verify(password, self.password_normalization)
+        if not spellings:
+            return False, None
+        stored_hash = None if user is None or is_fingerprint(user.hashed_password) else user.hashed_password
+        check = await run_in_hashing_pool(check_login, self.password_helper, spellings, stored_hash)
+        # A right password of somebody inactive, who will be refused, has to take as long as the other failures.
+        if not check.is_right or not getattr(user, "is_active", True):
+            await pad_failed_login(self.password_helper, check.seconds, tries=len(spellings))
+        return check.is_right, check.upgraded_hash
+
+    def _without_unknown_extras(self, schema: Any, fields: dict[str, Any]) -> dict[str, Any]:
+        """What a client sends beyond what its schema declares is written where there is a place for it, or not at all."""
+        extra = getattr(schema, "model_extra", None)
+        if not extra or not isinstance(self.user_db, BaseUserDatabase):
+            return fields
+        has_field = self.user_db.has_field
+        return {name: value for name, value in fields.items() if name not in extra or has_field(name)}
 
     async def _hash(self, password: str) -> str:
         """:raises InvalidPasswordException: the hasher does not take it, because it is too long for example."""
@@ -978,11 +1350,42 @@ def _refuse_missing_settings(manager_class: type[BaseUserManager[Any, Any]]) -> 
                 raise TypeError(f"{manager_class.__name__} uses {base.__name__}: set {setting} in it.")
 
 
-def _uses_seams(manager_class: type[Any]) -> bool:
-    return any(
-        getattr(manager_class, seam) is not getattr(BaseUserManager, seam)
-        for seam in ("_seam_credentials_changed", "_seam_before_delete", "_seam_event")
-    )
+def _overrides(manager: Any, *names: str) -> bool:
+    return any(getattr(type(manager), name) is not getattr(BaseUserManager, name) for name in names)
+
+
+_SECRETS = ("reset_password_token_secret", "verification_token_secret", "login_ticket_secret")
+_LIFETIMES = ("reset_password_token_lifetime_seconds", "verification_token_lifetime_seconds")
+
+
+def _check_secrets(manager_class: type[BaseUserManager[Any, Any]]) -> None:
+    """What stands in the class: secrets and lifetimes that are properties, or set on the instance, are not seen.
+
+    :raises TypeError: the class is strict, and has no secret. Generic classes and features leave that to a subclass.
+    :raises ValueError: the class is strict, and a secret is weak, or a lifetime not more than 0.
+    """
+    is_strict = manager_class.strict is True
+    check = refuse_weak_secret if is_strict else partial(warn_of_weak_secret, stacklevel=3)
+    # What a base has is known already, unless it is this class that is strict.
+    for name in (name for name in _SECRETS if is_strict or name in vars(manager_class)):
+        secret, place = getattr(manager_class, name, None), f"{manager_class.__name__}.{name}"
+        if isinstance(secret, str | SecretStr | list | tuple):
+            for value in get_secret_values(secret):
+                check(value, place)
+        elif secret is None and name != "login_ticket_secret" and not _is_incomplete(manager_class):
+            if is_strict:
+                raise TypeError(f"{manager_class.__name__} is strict: set {name} in it.")
+            warn_of_weak_secret(None, place, stacklevel=3)
+    for name in (name for name in _LIFETIMES if is_strict or name in vars(manager_class)):
+        lifetime, place = getattr(manager_class, name), f"{manager_class.__name__}.{name}"
+        if isinstance(lifetime, int | None) and not lifetime:
+            if is_strict:
+                raise ValueError(f"{place} has to be more than 0, since the class is strict.")
+            warn_once(endless(place), stacklevel=3)
+
+
+def _is_incomplete(manager_class: type[Any]) -> bool:
+    return bool(manager_class.__parameters__) or "_required_settings" in vars(manager_class)
 
 
 @cache
@@ -1004,6 +1407,14 @@ def _lock_in_process(account: Any) -> anyio.Lock:
     return _refreshing.setdefault((account.oauth_name, account.account_id), anyio.Lock())
 
 
+@asynccontextmanager
+async def _alone_in_process(account: Any) -> AsyncIterator[None]:
+    async with _lock_in_process(account):
+        # Whoever has spent a refresh token has to keep the next one, also if the client has gone meanwhile.
+        with anyio.CancelScope(shield=True):
+            yield
+
+
 def _is_same_account(linked: Any, account: dict[str, Any]) -> bool:
     return bool(linked.oauth_name == account["oauth_name"] and linked.account_id == account["account_id"])
 
@@ -1020,19 +1431,24 @@ def _refuse_privileged_fields(fields: dict[str, Any]) -> None:
         raise ValueError(f"get_oauth_user_fields must not set {', '.join(refused)}.")
 
 
+def _has_own_fingerprint(helper_class: type[Any]) -> bool:
+    verifying = next((base for base in helper_class.__mro__ if "verify_and_update" in vars(base)), object)
+    return callable(vars(verifying).get("fingerprint"))
+
+
 def _required_claims(
     token: str,
-    secret: SecretType,
-    audience: str,
+    secret: SecretsType,
+    audience: list[str],
     required: set[str],
     *,
     refusal: type[exceptions.FastAPIUsersException],
 ) -> dict[str, Any]:
     try:
-        claims = decode_jwt(token, secret, [audience])
+        claims = decode_jwt(token, secret, audience)
     except jwt.PyJWTError as error:
         raise refusal from error
-    if not required <= claims.keys():
+    if not all(isinstance(claims.get(name), str) for name in required):
         raise refusal
     return claims
 
@@ -1046,7 +1462,7 @@ class UUIDIDMixin:
     def parse_id(self, value: Any) -> uuid.UUID:
         """
         :raises InvalidID: anything but a ``UUID`` or its text, with or without hyphens. The other spellings that
-            Python reads (braces, ``urn:uuid:``, digits of other scripts) would give one user several paths.
+            Python reads (braces, ``urn:uuid:``, stray hyphens, digits of other scripts) would give one user several paths.
         """
         if isinstance(value, uuid.UUID):
             return value
@@ -1054,7 +1470,7 @@ class UUIDIDMixin:
             parsed = uuid.UUID(value)
         except (ValueError, TypeError, AttributeError) as error:
             raise exceptions.InvalidID from error
-        if value.replace("-", "").lower() != parsed.hex:
+        if value.lower() not in (str(parsed), parsed.hex):
             raise exceptions.InvalidID
         return parsed
 

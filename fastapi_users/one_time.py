@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from fastapi_users.db.store import Increment, Store, at_most, greater_than, less_than
+from fastapi_users.db.store import Increment, Store, at_most, greater_than, less_than, one_of
 from fastapi_users.exceptions import InvalidOneTimeSecret, TooManyTries
-from fastapi_users.jwt import SecretType, _get_secret_value
+from fastapi_users.jwt import SecretsType, get_secret_values
 
 _NAME_LENGTH = 32
 _SUBJECT_LENGTH = 320
@@ -48,14 +48,15 @@ class OneTimeSecrets:
     Count tries outside of ``transaction()``: there, the refusal that ends it would undo what was counted.
 
     :param store: ``user_db.store(OneTimeSecret)``
-    :param key: whoever has it and the table finds a code of six digits within a second.
+    :param key: whoever has it and the table finds a code of six digits within a second. Of several the first makes
+        digests, and all of them find what they made; the limit of a subject counts from the beginning for a new one.
     """
 
-    def __init__(self, store: Store[Any], *, key: SecretType, purpose: Purpose) -> None:
+    def __init__(self, store: Store[Any], *, key: SecretsType, purpose: Purpose) -> None:
         self._store = store
-        self._key = _get_secret_value(key).encode("utf-8", "surrogatepass")
+        self._keys = [value.encode("utf-8", "surrogatepass") for value in get_secret_values(key)]
         self._purpose = purpose
-        if not self._key:
+        if not all(self._keys):
             raise ValueError("Digests without a key hide no code.")
 
     async def issue_token(self, subject: str) -> str:
@@ -65,12 +66,20 @@ class OneTimeSecrets:
         await self._create(self._digest("token", token), subject, seconds=self._purpose.lifetime_seconds)
         return token
 
+    async def look_at_token(self, token: str) -> str:
+        """Its subject. The token goes on to count, so that this is no proof: something else has to make it single.
+
+        :raises InvalidOneTimeSecret: it does not count.
+        """
+        subject: str = (await self._get(_open(_now(), digest=self._any_digest("token", token)))).subject
+        return subject
+
     async def consume_token(self, token: str) -> str:
         """Its subject: given once, whoever else asks at the same moment.
 
         :raises InvalidOneTimeSecret: for everybody else.
         """
-        digest, now = self._digest("token", token), _now()
+        digest, now = self._any_digest("token", token), _now()
         # A collation that looks past letter case leaves 220 bits of a digest: no other row is hit.
         if not await self._store.update_where(_open(now, digest=digest), {"used_at": now}):
             raise InvalidOneTimeSecret
@@ -79,7 +88,7 @@ class OneTimeSecrets:
 
     async def clear_tries(self, subject: str) -> None:
         """To be called when the subject has proven all there is to prove, and not after one factor of several."""
-        await self._store.delete_where({"digest": self._digest("tries", subject)})
+        await self._store.delete_where({"digest": self._any_digest("tries", subject)})
 
     async def take_try(self, token: str) -> str:
         """Its subject, after counting one try: to be called before each check of a factor that a token waits for.
@@ -87,7 +96,7 @@ class OneTimeSecrets:
         :raises InvalidOneTimeSecret: nothing was counted.
         :raises TooManyTries: the factor must not be checked, not even a right one.
         """
-        where = _open(_now(), digest=self._digest("token", token))
+        where = _open(_now(), digest=self._any_digest("token", token))
         limit = less_than(self._purpose.max_tries)
         is_counted = await self._store.update_where({**where, "tries": limit}, {"tries": Increment()})
         subject: str = (await self._get(where)).subject
@@ -100,7 +109,7 @@ class OneTimeSecrets:
         """For short secrets, which are compared with those of their subject only. Older ones of it end."""
         _require_storable(subject)
         await self._end(await self._open_codes(subject, _now()))
-        digest = self._digest_of_code(secrets.token_urlsafe(12), subject, code)
+        digest, *_ = self._digests_of_code(secrets.token_urlsafe(12), subject, code)
         await self._create(digest, subject, seconds=self._purpose.lifetime_seconds)
 
     async def consume_code(self, subject: str, code: str) -> None:
@@ -122,7 +131,7 @@ class OneTimeSecrets:
         if not await self._store.update_where({**where, "tries": limit}, {"tries": Increment()}):
             raise InvalidOneTimeSecret
         salt, _, _ = newest.partition(_AFTER_SALT)
-        if not hmac.compare_digest(newest, self._digest_of_code(salt, subject, code)):
+        if not any(hmac.compare_digest(newest, digest) for digest in self._digests_of_code(salt, subject, code)):
             raise InvalidOneTimeSecret
         await self._end(older)  # issued at the same moment: none of them may be the next
         if not await self._store.update_where(where, {"used_at": now}):
@@ -197,18 +206,26 @@ class OneTimeSecrets:
                 raise TooManyTries
             # Somebody else was faster, and now there is a row to count in.
 
-    def _digest_of_code(self, salt: str, subject: str, code: str) -> str:
+    def _digests_of_code(self, salt: str, subject: str, code: str) -> list[str]:
         # It is the primary key, and the same subject may be given the same code again: hence the salt.
-        return f"{salt}{_AFTER_SALT}{self._digest('code', salt, subject, code)}"
+        return [f"{salt}{_AFTER_SALT}{digest}" for digest in self._digests("code", salt, subject, code)]
+
+    def _any_digest(self, kind: str, *parts: str) -> Any:
+        """For a ``where``."""
+        digests = self._digests(kind, *parts)
+        return one_of(digests) if len(digests) > 1 else digests[0]
 
     def _digest(self, kind: str, *parts: str) -> str:
-        """HMAC-SHA256 in base64url, of 43 characters. What it covers begins with a zero byte, like nothing that is
+        return self._digests(kind, *parts)[0]
+
+    def _digests(self, kind: str, *parts: str) -> list[str]:
+        """One for each key, the newest first: HMAC-SHA256 in base64url, of 43 characters. What it covers begins with a zero byte, like nothing that is
         signed as a JWT, should an application use one key for both.
         """
         texts = [text.encode("utf-8", "surrogatepass") for text in (self._purpose.name, kind, *parts)]
         # The lengths keep apart what would read the same: "ab", "c" and "a", "bc".
         message = b"".join(len(text).to_bytes(8, "big") + text for text in texts)
-        return urlsafe_b64encode(hmac.digest(self._key, message, "sha256")).rstrip(b"=").decode()
+        return [urlsafe_b64encode(hmac.digest(key, message, "sha256")).rstrip(b"=").decode() for key in self._keys]
 
 
 async def end_all(store: Store[Any], subject: str) -> int:
@@ -222,7 +239,7 @@ async def delete_all(store: Store[Any], subject: str) -> int:
     return await store.delete_where({"subject": subject})
 
 
-def _open(now: datetime, **where: str) -> dict[str, Any]:
+def _open(now: datetime, **where: Any) -> dict[str, Any]:
     return {**where, "used_at": None, "expires_at": greater_than(now)}
 
 

@@ -2,12 +2,13 @@
 
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from inspect import signature
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any, ClassVar, Generic
 
@@ -24,6 +25,7 @@ from fastapi_users.db.store import (
     at_most,
     greater_than,
     less_than,
+    none_of,
     one_of,
     other_than,
 )
@@ -73,6 +75,15 @@ class OneTimeSecret:
     tries: int = 0
     created_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
     used_at: datetime | None = None
+
+
+@dataclass
+class DeniedToken:
+    __unique__: ClassVar = ("digest",)
+
+    digest: str
+    value: str
+    expires_at: datetime | None = None
 
 
 @dataclass
@@ -140,6 +151,9 @@ class InMemoryUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     async def delete(self, user: UP) -> None:
         del self.users[user.id]
         _on_rollback(self.users.setdefault, user.id, user)
+
+    def has_field(self, name: str) -> bool:
+        return name in signature(self.user_model).parameters
 
     async def add_oauth_account(self, user: Any, create_dict: dict[str, Any]) -> Any:
         if self.oauth_account_model is None:
@@ -248,6 +262,8 @@ def _holds(found: Any, wanted: Any) -> bool:
         return bool(eq(found, wanted))
     if wanted.operator == "in":
         return found in wanted.operand
+    if wanted.operator == "not in":
+        return found is not None and found not in wanted.operand
     if found is None:
         return False  # as in SQL, null is neither less nor more than anything, nor different
     return _OPERATORS[wanted.operator](found, wanted.operand)
@@ -284,8 +300,12 @@ class InMemoryAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
     async def delete_by_token(self, token: str) -> int:
         return 0 if self.access_tokens.pop(token, None) is None else 1
 
-    async def delete_by_user(self, user_id: Any) -> int:
-        own = [token for token, access_token in self.access_tokens.items() if access_token.user_id == user_id]
+    async def delete_by_user(self, user_id: Any, *, except_tokens: Sequence[str] = ()) -> int:
+        own = [
+            token
+            for token, access_token in self.access_tokens.items()
+            if access_token.user_id == user_id and token not in except_tokens
+        ]
         for token in own:
             del self.access_tokens[token]
         return len(own)
@@ -421,6 +441,36 @@ class UserDatabaseSuite:
         found = await user_db.get(user.id)
         assert (found.is_verified, found.is_active, found.email) == (True, True, "ann@example.org")
 
+    async def test_an_update_on_a_condition_writes_all_or_nothing(self, user_db: Any) -> None:
+        user = await self.create(user_db)
+        condition, change = {"hashed_password": "hash"}, {"hashed_password": "new", "is_verified": True}
+
+        assert await user_db.update_where(user, {**condition, "email": "ann@example.com"}, change) is None
+        assert (user.email, user.hashed_password, user.is_verified) == ("ann@example.org", "hash", False)
+        assert await user_db.update_where(user, {**condition, "email": "ann@example.org"}, change) is user
+        assert (user.hashed_password, user.is_verified) == ("new", True)
+        assert await user_db.update_where(user, condition, {"hashed_password": "newer"}) is None
+        assert await user_db.update_where(user, {"hashed_password": "new"}, {}) is user
+        assert await user_db.update_where(user, condition, {}) is None
+        found = await user_db.get(user.id)
+        assert (found.hashed_password, found.is_verified) == ("new", True)
+
+    async def test_a_condition_looks_at_letter_case_and_accents(self, user_db: Any) -> None:
+        user = await self.create(user_db, "J\u00fcrgen@example.org")
+
+        for email in ("j\u00fcrgen@example.org", "Jurgen@example.org", ""):
+            assert await user_db.update_where(user, {"email": email}, {"is_verified": True}) is None
+        assert await user_db.update_where(user, {"email": "J\u00fcrgen@example.org"}, {"is_verified": True}) is user
+
+    async def test_of_many_updates_on_the_same_condition_one_is_made(self, user_db: Any) -> None:
+        user = await self.create(user_db)
+
+        expected = {"hashed_password": "hash"}
+        made = [await user_db.update_where(user, expected, {"hashed_password": new}) for new in "abc"]
+
+        assert [updated is not None for updated in made] == [True, False, False]
+        assert (await user_db.get(user.id)).hashed_password == "a"
+
     async def test_a_deleted_user_is_gone_with_the_accounts_and_can_still_be_read(self, user_db: Any) -> None:
         user = await self.create(user_db)
         user = await user_db.add_oauth_account(user, dict(self.account))
@@ -500,6 +550,23 @@ class TransactionSuite(UserDatabaseSuite):
 
         assert await user_db.get_by_email("ann@example.org") is None
         assert not (await user_db.get(bob_id)).is_verified
+
+    async def test_an_update_on_a_condition_belongs_to_the_transaction(self, user_db: Any) -> None:
+        user = await self.create(user_db)
+        condition = {"hashed_password": "hash"}
+
+        async with user_db.transaction():
+            assert await user_db.update_where(user, {"hashed_password": "other"}, {"is_verified": True}) is None
+            assert await user_db.update_where(user, condition, {"is_superuser": True}) is user
+        with _raises(LookupError):
+            async with user_db.transaction():
+                assert await user_db.update_where(user, condition, {"hashed_password": "new"}) is user
+                assert await user_db.update_where(user, condition, {"hashed_password": "newer"}) is None
+                raise LookupError
+
+        assert (user.hashed_password, user.is_verified, user.is_superuser) == ("hash", False, True)
+        found = await user_db.get(user.id)
+        assert (found.hashed_password, found.is_verified, found.is_superuser) == ("hash", False, True)
 
     async def test_accounts_in_a_transaction_that_fails_stay_as_they_were(self, user_db: Any) -> None:
         user = await self.create(user_db)
@@ -604,6 +671,8 @@ class StoreSuite:
             assert await self.names(store, {"number": condition}, order_by="name") == names
         assert await self.names(store, {"name": one_of(["a", "c", "x"])}, order_by="name") == ["a", "c"]
         assert await self.names(store, {"name": one_of([])}) == []
+        assert await self.names(store, {"name": none_of(["a", "c", "x"])}) == ["b"]
+        assert await self.names(store, {"name": none_of([])}, order_by="name") == ["a", "b", "c"]
 
     async def test_null_is_neither_less_nor_more(self, store: Any) -> None:
         moment = datetime(2030, 1, 1, tzinfo=timezone.utc)
@@ -613,6 +682,7 @@ class StoreSuite:
         assert await self.names(store, {"moment": less_than(moment + timedelta(days=1))}) == ["then"]
         assert await self.names(store, {"moment": other_than(None)}) == ["then"]
         assert await self.names(store, {"moment": other_than(moment + timedelta(days=1))}) == ["then"]
+        assert await self.names(store, {"moment": none_of([moment + timedelta(days=1)])}) == ["then"]
         assert await self.names(store, {"moment": None}) == ["never"]
 
     async def test_lists_are_ordered_and_limited(self, store: Any) -> None:
@@ -718,6 +788,15 @@ class AccessTokenDatabaseSuite:
         assert await access_tokens.delete_by_user(user_id) == 2
         assert await access_tokens.delete_by_user(user_id) == 0
         assert await access_tokens.get_by_token("T") is None
+
+    async def test_all_tokens_of_a_user_but_the_exempt_ones_are_deleted(self, access_tokens: Any, user_id: Any) -> None:
+        for token in ("T", "U", "V", "W"):
+            await access_tokens.create({"token": token, "user_id": user_id})
+
+        assert await access_tokens.delete_by_user(user_id, except_tokens=["U", "W", "unknown"]) == 2
+        assert await access_tokens.get_by_token("V") is None
+        for token in ("U", "W"):
+            assert await access_tokens.get_by_token(token) is not None
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from fastapi_users import insecure
 from tests import services
 from tests.world import World
 
@@ -20,6 +21,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.line(f"ran against: {'; '.join(sorted(services.ANSWERED))}")
     terminalreporter.line(f"did not answer: {'; '.join(sorted(services.MISSING)) or 'none'}")
     MISSING_SERVICES.write_text(" ".join(sorted(services.MISSING)), "utf-8")
+
+
+@pytest.fixture(autouse=True)
+def nobody_was_warned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said once per process is said once per test."""
+    for told in ("_told", "_told_secrets"):
+        monkeypatch.setattr(insecure, told, set())
 
 
 @pytest.fixture

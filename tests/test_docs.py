@@ -19,13 +19,13 @@ from httpx_oauth.clients.google import GoogleOAuth2
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastapi_users import BaseUserManager, events
-from fastapi_users.router import ErrorCode
+from fastapi_users.router import ErrorCode, get_jwks_router
 from tests.world import SECRET, UserCreate, UserRead, UserUpdate, World
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
-TEXTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{page}" for page in PAGES)]
+TEXTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", *(f"docs/{page}" for page in PAGES)]
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -147,6 +147,7 @@ def test_the_pages_of_the_routers_name_every_route_and_error_code_and_nothing_el
         users.get_oauth_router(google, world.bearer, SECRET),
         users.get_oauth_associate_router(google, UserRead, SECRET),
         users.get_oauth_accounts_router(),
+        get_jwks_router(),
     ]
     routes = {
         (f"{method} {route.path}", route.name)
@@ -189,3 +190,20 @@ def test_the_page_of_the_differences_names_what_the_manager_has_beyond_version_1
     public = {name for name in {*dir(BaseUserManager), *get_annotations(BaseUserManager)} if not name.startswith("_")}
 
     assert {name for name in public if f'"{name}"' not in contract} <= {*CODE.findall(text)}
+
+
+def test_the_page_of_security_names_every_requirement_and_for_each_that_is_met_tests_that_exist() -> None:
+    rows = re.findall(r"^\| (\d+) \| .+? \| .+ \| (.+?) \| (.*)\|$", text_of("docs/security.md"), re.MULTILINE)
+
+    assert [int(number) for number, _, _ in rows] == [*range(1, 85)]
+    untested = [
+        number for number, met, tests in rows if "::" not in tests and not met.startswith(("not yet", "outside"))
+    ]
+    assert untested == []
+    named = {name for _, _, tests in rows for name in CODE.findall(tests)}
+    functions = {
+        f"{path.relative_to(ROOT).as_posix()}::{name}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text("utf-8"))
+    }
+    assert sorted(named - functions) == []

@@ -4,7 +4,7 @@ import uuid
 import warnings
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Generic
 from unittest.mock import AsyncMock, MagicMock
 
 import bcrypt
@@ -13,10 +13,12 @@ import pytest
 from fastapi.security import OAuth2PasswordRequestForm
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import SecretStr
+from pydantic import ConfigDict, SecretStr
 
 from fastapi_users import BaseUserManager, IntegerIDMixin, InvalidID, InvalidPasswordException, UUIDIDMixin, schemas
 from fastapi_users.exceptions import (
+    InsecureSecretWarning,
+    InsecureSettingWarning,
     InvalidResetPasswordToken,
     InvalidVerifyToken,
     UserAlreadyExists,
@@ -24,6 +26,7 @@ from fastapi_users.exceptions import (
     UserInactive,
     UserNotExists,
 )
+from fastapi_users.models import UP
 from fastapi_users.one_time import Purpose
 from fastapi_users.testing import InMemoryUserDatabase, OAuthAccount, OneTimeSecret, User, weak_password_helper
 from tests.world import SECRET
@@ -108,6 +111,7 @@ def test_a_uuid_is_read_from_its_text_with_and_without_hyphens(value: uuid.UUID)
 
 @given(st.none() | st.integers() | st.binary() | st.text() | st.uuids().map(lambda value: f"{{{value}}}"))
 def test_anything_else_is_no_uuid(value: object) -> None:
+    """E6, CONTRACT 16 row 12"""
     with pytest.raises(InvalidID):
         UUIDIDMixin().parse_id(value)
 
@@ -141,6 +145,7 @@ def test_an_integer_is_read_from_its_decimal_text(value: int) -> None:
     ],
 )
 def test_anything_else_is_no_integer(value: object) -> None:
+    """E5, CONTRACT 16 row 12"""
     with pytest.raises(InvalidID):
         IntegerIDMixin().parse_id(value)
 
@@ -267,6 +272,55 @@ async def test_the_update_hook_gets_what_was_submitted(harness: Harness) -> None
     assert harness.called == [("on_after_update", (user, {"password": "hunter3", "email": "new@example.org"}, None))]
 
 
+async def test_the_hook_of_an_update_need_not_see_the_new_password(harness: Harness) -> None:
+    """Requirement 83, weakness 20 (assign.hook_gets_plain_password): CONTRACT 8.7 decides the default."""
+    user = await harness.user()
+    harness.manager.mask_passwords_in_hooks = True
+    for password, shown in (("hunter3", "**********"), (None, None)):
+        harness.hooks.reset_mock()
+        await harness.manager.update(schemas.BaseUserUpdate(password=password, is_verified=True), user)
+
+        update_dict = {"password": shown, "is_verified": True}
+        assert harness.called == [("on_after_update", (user, update_dict, None))]
+        assert "hunter3" not in str(harness.hooks.mock_calls)
+    assert await harness.manager.check_password(user, "hunter3")
+
+
+class OpenCreate(schemas.BaseUserCreate):
+    model_config = ConfigDict(extra="allow")
+
+
+class OpenUpdate(schemas.BaseUserUpdate):
+    model_config = ConfigDict(extra="allow")
+
+
+async def test_what_is_undeclared_and_has_no_place_is_left_out(harness: Harness) -> None:
+    """D17: on SQLAlchemy a 500."""
+    extra: dict[str, Any] = {"oauth_accounts": [1], "no_such_field": 1, "hashed_password": "x", "__class__": "x"}
+    created = await harness.manager.create(OpenCreate(email="ann@example.org", password="hunter2", **extra))
+    harness.hooks.reset_mock()
+    updated = await harness.manager.update(OpenUpdate(**extra), created)
+
+    assert harness.called == [("on_after_update", (created, {}, None))]
+    assert not hasattr(updated, "no_such_field")
+    assert updated.oauth_accounts == []
+    assert await harness.manager.check_password(updated, "hunter2")
+
+
+async def test_an_adapter_of_no_known_kind_is_not_asked_for_its_fields(harness: Harness) -> None:
+    class Duck:
+        async def create(self, create_dict: dict[str, Any]) -> Any:
+            return SimpleNamespace(id=1, **create_dict)
+
+        async def get_by_email(self, email: str) -> None:
+            return None
+
+    harness.manager.user_db = Duck()  # type: ignore[assignment]  # what an application may do
+    created: Any = await harness.manager.create(OpenCreate(email="a@example.org", password="p", own=1))  # type: ignore[call-arg]  # allowed
+
+    assert created.own == 1
+
+
 async def test_the_same_address_again_changes_nothing(harness: Harness) -> None:
     user = await harness.user(is_verified=True)
 
@@ -286,6 +340,7 @@ async def test_the_adapter_is_called_even_when_there_is_nothing_to_write(harness
 
 
 async def test_delete_calls_its_hooks_around_the_deletion(harness: Harness) -> None:
+    """E18"""
     user = await harness.user()
 
     await harness.manager.delete(user)
@@ -371,6 +426,7 @@ async def test_an_address_is_only_linked_where_that_was_asked_for(harness: Harne
 
 
 async def test_an_address_that_was_taken_meanwhile_is_refused(harness: Harness) -> None:
+    """D1, CONTRACT 16 row 25"""
     winner = User("ann@example.org", "h")
 
     async def lose_the_race(create_dict: dict[str, Any]) -> User:
@@ -413,6 +469,7 @@ async def test_an_application_may_do_without_addresses(harness: Harness) -> None
 
 
 async def test_an_error_that_is_no_lost_race_comes_through(harness: Harness) -> None:
+    """CONTRACT 16 row 25"""
     user = await harness.user()
     harness.database.create = AsyncMock(side_effect=ConnectionError)  # type: ignore[method-assign]  # a mock
     harness.database.update = AsyncMock(side_effect=ConnectionError)  # type: ignore[method-assign]  # a mock
@@ -469,7 +526,7 @@ async def test_the_base_hooks_do_nothing() -> None:
     database = InMemoryUserDatabase[User, uuid.UUID](User)
     manager = UserManager(database, weak_password_helper())
 
-    user = await manager.create(schemas.BaseUserCreate(email="ann@example.org", password=""))
+    user = await manager.create(schemas.BaseUserCreate(email="ann@example.org", password="x"))
     await manager.on_after_login(user)
     await manager.request_verify(user)
     await manager.on_after_verify(user)
@@ -541,3 +598,165 @@ async def test_a_manager_without_any_secret_says_which_one_signs_tickets(harness
     Secretless.login_ticket_secret = SecretStr(SECRET)
     secrets = Secretless(harness.database)._one_time_secrets(Purpose(name="x", lifetime_seconds=1))
     assert await secrets.consume_token(await secrets.issue_token("ann")) == "ann"
+
+
+# secrets
+
+
+class Bare(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+    """Its application has set nothing."""
+
+
+async def test_a_missing_secret_says_whose_and_which(harness: Harness) -> None:
+    """D16."""
+    bare, user = Bare(harness.database), await harness.user()
+
+    for use in (bare.request_verify(user), bare.verify("x")):
+        with pytest.raises(NotImplementedError, match="Bare has no verification_token_secret"):
+            await use
+    for use in (bare.forgot_password(user), bare.reset_password("x", "new")):
+        with pytest.raises(NotImplementedError, match="reset_password_token_secret"):
+            await use
+    with pytest.raises(NotImplementedError, match="neither login_ticket_secret nor"):
+        bare._login_ticket_secret()
+
+
+def test_a_missing_secret_is_not_there() -> None:
+    """CONTRACT 8.1, and it can be set on the instance."""
+    bare = Bare(InMemoryUserDatabase(User))
+    assert not hasattr(bare, "reset_password_token_secret")
+    assert not hasattr(Bare, "verification_token_secret")
+
+    bare.verification_token_secret = SECRET
+    assert bare.verification_token_secret == SECRET
+
+
+@pytest.mark.parametrize("secret", ["SECRET", SecretStr("x" * 31), "", None, [SECRET, "changeme"], (SECRET, "x")])
+@pytest.mark.parametrize("name", ["reset_password_token_secret", "verification_token_secret", "login_ticket_secret"])
+def test_a_weak_secret_is_told_of_when_the_class_is_made(name: str, secret: Any) -> None:
+    """D16, requirement 58: once, and not again for a subclass that has nothing to do with it."""
+    if (name, secret) == ("login_ticket_secret", None):
+        return  # its default
+    with pytest.warns(InsecureSecretWarning, match=rf"Weak\.{name} is") as told:
+        weak = type("Weak", (UserManager,), {name: secret})
+    assert len(told) == 1
+    assert told[0].filename == __file__
+
+    type("Weaker", (weak,), {})
+
+
+def test_what_is_no_text_is_not_looked_at_before_it_is_used() -> None:
+    settings = {
+        "strict": True,
+        "reset_password_token_secret": property(lambda self: "x"),
+        "reset_password_token_lifetime_seconds": property(lambda self: 0),
+    }
+    manager = type("FromSettings", (UserManager,), settings)(InMemoryUserDatabase(User))
+
+    assert (manager.reset_password_token_secret, manager.reset_password_token_lifetime_seconds) == ("x", 0)
+
+
+@pytest.mark.parametrize("name", ["reset_password_token_lifetime_seconds", "verification_token_lifetime_seconds"])
+@pytest.mark.parametrize("lifetime", [0, None])
+def test_a_lifetime_of_0_is_told_of_when_the_class_is_made(name: str, lifetime: int | None) -> None:
+    """D15: mailed tokens that never expire."""
+    with pytest.warns(InsecureSettingWarning, match=rf"Endless\.{name} is 0"):
+        endless = type("Endless", (UserManager,), {name: lifetime})
+
+    type("Heir", (endless,), {})
+    with pytest.raises(ValueError, match=name):
+        type("Strict", (endless,), {"strict": True})
+
+
+class StrictManager(UserManager):
+    strict = True
+
+
+@pytest.mark.parametrize("name", ["reset_password_token_secret", "verification_token_secret"])
+def test_strict_refuses_a_class_without_secrets(name: str) -> None:
+    """D16."""
+    others = {"reset_password_token_secret": SECRET, "verification_token_secret": SECRET, "strict": True}
+    del others[name]
+    with pytest.raises(TypeError, match=name):
+        type("Forgetful", (Bare,), others)
+    with pytest.raises(TypeError, match=name):
+        type("Forgetful", (StrictManager,), {name: None})
+
+
+@pytest.mark.parametrize("secret", ["SECRET", "x" * 31, [SECRET, "x"], SecretStr("")])
+def test_strict_refuses_weak_secrets(secret: Any) -> None:
+    with pytest.raises(ValueError, match=r"Weak\.verification_token_secret"):
+        type("Weak", (StrictManager,), {"verification_token_secret": secret})
+    with pytest.warns(InsecureSecretWarning):
+        weak = type("Weak", (UserManager,), {"verification_token_secret": secret})
+    with pytest.raises(ValueError, match=r"Stricter\.verification_token_secret"):
+        type("Stricter", (weak,), {"strict": True})
+
+
+def test_strict_leaves_what_is_missing_in_a_generic_base_to_its_subclasses() -> None:
+    class Company(UUIDIDMixin, BaseUserManager[UP, uuid.UUID], Generic[UP]):
+        strict = True
+
+    class Feature(Company[UP], Generic[UP]):
+        _required_settings = ("feature_setting",)
+
+    class Complete(Company[User]):
+        reset_password_token_secret = verification_token_secret = SECRET
+
+    with pytest.raises(TypeError, match="reset_password_token_secret"):
+
+        class Incomplete(Company[User]):
+            pass
+
+    assert Complete.strict
+    assert Feature.strict
+
+
+def test_an_application_with_an_attribute_of_this_name_is_not_strict() -> None:
+    class Own(Bare):
+        strict: Any = "yes"
+
+    assert Own.strict == "yes"
+
+
+NEW = "a newer secret of the tests, longer than 32 bytes"
+
+
+class RotatedManager(Bare):
+    reset_password_token_secret = (NEW, SECRET)
+    verification_token_secret = (SecretStr(NEW), SecretStr(SECRET))
+
+
+async def test_mailed_tokens_count_after_their_secret_was_rotated(harness: Harness) -> None:
+    """Requirement 59, and Flask's CVE-2025-47278: the newest signs."""
+    user = await harness.user()
+    await harness.manager.request_verify(user)
+    await harness.manager.forgot_password(user)
+    verification, reset = [args[1] for _, args in harness.called]
+    rotated = RotatedManager(harness.database, harness.manager.password_helper)
+
+    assert (await rotated.verify(verification)).is_verified
+    await rotated.reset_password(reset, "new password")
+
+    await harness.manager.request_verify(await harness.user("bob@example.org"))
+    harness.hooks.reset_mock()
+    rotated.on_after_forgot_password = harness.hooks.on_after_forgot_password  # type: ignore[method-assign]  # a spy
+    await rotated.forgot_password(user)
+    ((_, (_, token, _)),) = harness.called
+    with pytest.raises(InvalidResetPasswordToken):
+        await harness.manager.reset_password(token, "new password")
+    newest = type("Newest", (UserManager,), {"reset_password_token_secret": NEW})
+    await newest(harness.database, harness.manager.password_helper).reset_password(token, "new password")
+
+
+async def test_what_is_derived_from_a_secret_outlives_its_rotation() -> None:
+    before, after = UserManager(InMemoryUserDatabase(User)), RotatedManager(InMemoryUserDatabase(User))
+    newest = type("Newest", (UserManager,), {"login_ticket_secret": NEW})(InMemoryUserDatabase(User))
+
+    fingerprint = before._fingerprint("hash", "purpose")
+    assert after._fits_fingerprint(fingerprint, "hash", "purpose")
+    assert not after._fits_fingerprint(fingerprint, "another", "purpose")
+    assert not after._fits_fingerprint(fingerprint, "hash", "another")
+    assert not after._fits_fingerprint("\u00e9\ud800", "hash", "purpose")
+    assert not newest._fits_fingerprint(fingerprint, "hash", "purpose")
+    assert newest._fits_fingerprint(after._fingerprint("hash", "purpose"), "hash", "purpose")

@@ -16,10 +16,10 @@ from fastapi_users import BaseUserManager
 from fastapi_users.db import BaseUserDatabase, SQLAlchemyUserDatabase
 from fastapi_users.events import Event, OAuthAccountLinked, OAuthAccountUnlinked, Subscribers
 from fastapi_users.exceptions import OAuthAccountAlreadyLinked, UserAlreadyExists
-from fastapi_users.manager import users_with_ended_sessions
+from fastapi_users.manager import ending_sessions
+from fastapi_users.testing import InMemoryUserDatabase, weak_password_helper
 from fastapi_users.testing import OAuthAccount as AccountInMemory
 from fastapi_users.testing import User as UserInMemory
-from fastapi_users.testing import weak_password_helper
 from tests.router.test_oauth import begin, finish
 from tests.services import DRIVERS, database
 from tests.test_manager import UserManager as PlainManager
@@ -90,7 +90,7 @@ async def can_log_in(world: World) -> bool:
 
 
 async def test_the_owner_of_an_address_takes_over_what_another_one_registered(world: World) -> None:
-    """D6, account pre-hijacking: Mallory registered Ann's address, linked an account of his own, and waits."""
+    """D6, CONTRACT 16 row 27: Mallory registered Ann's address, linked an account of his own, and waits."""
     user = await world.insert_user()
     await add_account(world, user, TROJAN)
     await world.client.post("/auth/forgot-password", json={"email": ANN})
@@ -126,10 +126,13 @@ async def test_what_ends_with_such_a_link_is_told(world: World, monkeypatch: pyt
     user = await world.insert_user()
     await add_account(world, user, TROJAN)
     ended: list[Any] = []
-    token = users_with_ended_sessions.set(ended)
+
+    async def end_sessions(user: Any) -> None:
+        ended.append(user)
+
     async with managing(world) as manager:
-        await manager.oauth_callback("provider", "T", "1", ANN, associate_by_email=True)
-    users_with_ended_sessions.reset(token)
+        with ending_sessions(end_sessions):
+            await manager.oauth_callback("provider", "T", "1", ANN, associate_by_email=True)
 
     assert [(event.name, event.user_id, event.data["account_id"]) for event in told] == [
         ("oauth_account_unlinked", user.id, "mallory"),
@@ -194,6 +197,20 @@ async def test_a_profile_fills_columns_of_a_new_user_and_of_no_other(world: Worl
         bob = await manager.oauth_callback("provider", "T", "2", "bob@example.org")
 
     assert bob.nickname is None
+
+
+async def test_an_adapter_may_give_nothing_back_for_an_account_that_it_changed() -> None:
+    """E15, upstream's issue 1184: an AttributeError in the router."""
+
+    class Silent(InMemoryUserDatabase[UserInMemory, uuid.UUID]):
+        async def update_oauth_account(self, user: Any, oauth_account: Any, update_dict: dict[str, Any]) -> Any:
+            await super().update_oauth_account(user, oauth_account, update_dict)
+
+    manager: Any = PlainManager(Silent(UserInMemory, AccountInMemory), weak_password_helper())
+    user = await manager.oauth_callback("provider", "T", "1", ANN)
+
+    assert await manager.oauth_callback("provider", "NEW", "1", ANN) is user
+    assert user.oauth_accounts[0].access_token == "NEW"
 
 
 async def test_the_library_reads_nothing_from_a_profile_by_itself() -> None:

@@ -113,6 +113,30 @@ async def test_a_process_that_does_not_know_of_the_others_finds_what_they_stored
     assert client.refreshed == ["refresh 0"]
 
 
+async def test_who_stops_waiting_does_not_lose_the_next_refresh_token(world: World) -> None:
+    """Of a provider that takes each one once: a cancelled request must not leave a spent one behind."""
+    user_id, has_asked, may_answer = await insert_account(world), anyio.Event(), anyio.Event()
+
+    class Slow(Refreshing):
+        async def refresh_token(self, refresh_token: str) -> OAuth2Token:
+            token = await super().refresh_token(refresh_token)
+            has_asked.set()
+            await may_answer.wait()
+            return token
+
+    client = Slow()
+    with frozen_clock() as clock:
+        clock.advance(seconds=NOW - clock.now.timestamp())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(access_token, world, user_id, client)
+            await has_asked.wait()
+            tasks.cancel_scope.cancel()
+            may_answer.set()
+
+        assert await access_token(world, user_id, client) == "access 1"
+    assert client.refreshed == ["refresh 0"]
+
+
 async def test_an_account_that_was_unlinked_meanwhile_gives_no_token(world: World) -> None:
     user_id = await insert_account(world)
     with frozen_clock() as clock:

@@ -20,6 +20,7 @@ from fastapi_users.authentication import JWTStrategy
 from fastapi_users.authentication.login import LoginAttempt, LoginInterrupted
 from fastapi_users.authentication.strategy import DatabaseStrategy
 from fastapi_users.jwt import generate_jwt
+from fastapi_users.router import get_jwks_router
 from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase
 from tests.toy import ToyManager, ToyPIN, get_toy_router
 from tests.world import PASSWORD, SECRET, AccessToken, OAuthAccount, User, World
@@ -167,6 +168,7 @@ WALK: dict[str, Callable[[Ann], Awaitable[Response]]] = {
     "GET /associate/callback": associate_callback,
     "GET /account/oauth-accounts": lambda ann: ann.client.get("/account/oauth-accounts", headers=ann.bearer),
     "DELETE /account/oauth-accounts/{id}": unlink,
+    "GET /.well-known/jwks.json": lambda ann: ann.client.get("/.well-known/jwks.json"),
 }
 WAYS_IN = {
     "POST /auth/jwt/login",
@@ -180,6 +182,7 @@ WAYS_IN = {
 
 
 def mount_toy(world: World) -> World:
+    world.app.include_router(get_jwks_router())
     for backend in (world.bearer, world.cookie):
         world.app.include_router(get_toy_router(world.fastapi_users, backend), prefix=f"/auth/{backend.name}")
     return world

@@ -176,6 +176,16 @@ async def test_a_token_gives_its_subject_once(login: OneTimeSecrets) -> None:
     assert await login.consume_token(older) == ANN
 
 
+async def test_looking_at_a_token_uses_nothing_up(login: OneTimeSecrets) -> None:
+    token = await login.issue_token(ANN)
+
+    assert [await login.look_at_token(token) for _ in range(2)] == [ANN, ANN]
+    assert await login.consume_token(token) == ANN
+    for gone in (token, "", "\0", "\ud800"):
+        with pytest.raises(InvalidOneTimeSecret):
+            await login.look_at_token(gone)
+
+
 async def test_of_twenty_who_bring_one_token_one_gets_in(new_store: NewStore) -> None:
     async with new_store() as store:
         token = await secrets_of(store).issue_token(ANN)
@@ -612,3 +622,49 @@ async def test_what_a_secret_costs(engine: AsyncEngine) -> None:
         assert await cost(login.consume_code(ANN, "2")) == ["UPDATE", "SELECT", "UPDATE", "UPDATE", "DELETE"]
         assert await cost(login.end(ANN)) == ["UPDATE"]
         assert await cost(login.cleanup()) == ["DELETE"]
+
+
+# rotation of the key
+
+
+async def test_what_an_older_key_made_counts_until_it_is_dropped(store: Store[Any]) -> None:
+    """Requirement 59: tickets and codes that wait outlive the rotation."""
+    new = "a newer secret of the tests, longer than 32 bytes"
+    before = OneTimeSecrets(store, key=SECRET, purpose=LOGIN)
+    rotated = OneTimeSecrets(store, key=[new, SecretStr(SECRET)], purpose=LOGIN)
+    after = OneTimeSecrets(store, key=new, purpose=LOGIN)
+    first, second = [await before.issue_token(ANN) for _ in range(2)]
+    await before.issue_code(ANN, "123456")
+
+    with pytest.raises(InvalidOneTimeSecret):
+        await after.consume_token(first)
+    assert await rotated.take_try(first) == ANN
+    assert await rotated.look_at_token(first) == ANN
+    assert await rotated.consume_token(first) == ANN
+    with pytest.raises(InvalidOneTimeSecret):
+        await before.consume_token(first)
+    await rotated.consume_code(ANN, "123456")
+    assert await before.consume_token(second) == ANN
+
+    assert await after.consume_token(await rotated.issue_token(ANN)) == ANN
+    await rotated.issue_code(ANN, "123456")
+    await after.consume_code(ANN, "123456")
+
+
+async def test_a_success_clears_what_an_older_key_counted(store: Store[Any]) -> None:
+    before = OneTimeSecrets(store, key=SECRET, purpose=LOGIN)
+    rotated = OneTimeSecrets(store, key=["a newer secret", SECRET], purpose=LOGIN)
+    for _ in range(LOGIN.max_tries_per_subject):
+        with pytest.raises(InvalidOneTimeSecret):
+            await before.consume_code(ANN, "wrong")
+
+    await rotated.clear_tries(ANN)
+
+    await before.issue_code(ANN, "123456")
+    await before.consume_code(ANN, "123456")
+
+
+@pytest.mark.parametrize("key", [["a key", ""], []])
+def test_none_of_the_keys_may_be_empty(key: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"key|at least one"):
+        OneTimeSecrets(InMemoryStore(OneTimeSecret, []), key=key, purpose=LOGIN)

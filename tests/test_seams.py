@@ -17,7 +17,7 @@ from fastapi import Request, Response
 from fastapi_users import BaseUserManager, UUIDIDMixin
 from fastapi_users.testing import weak_password_helper
 from tests.toy import SecondToyMixin, ToyMixin, ToyPIN, get_toy_router
-from tests.world import PASSWORD, SECRET, OneTimeSecret, User, UserManager, World
+from tests.world import PASSWORD, SECRET, OneTimeSecret, User, UserCreate, UserManager, UserRead, World
 
 EMAIL = "ann@example.org"
 CREDENTIALS = {"username": EMAIL, "password": PASSWORD}
@@ -72,6 +72,16 @@ class OverridesEverything(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
     async def on_after_email_changed(self, user: User, old_email: str, request: Request | None = None) -> None:
         self.note("on_after_email_changed")
 
+    async def on_after_duplicate_registration(self, user: User, request: Request | None = None) -> None:
+        self.note("on_after_duplicate_registration")
+        raise OSError
+
+    async def on_after_failed_login(self, email: str, user: User | None, request: Request | None = None) -> None:
+        self.note("on_after_failed_login")
+
+    async def on_background_error(self, error: Exception, request: Request | None = None) -> None:
+        self.note("on_background_error")
+
     async def on_after_login(
         self, user: User, request: Request | None = None, response: Response | None = None
     ) -> None:
@@ -118,7 +128,10 @@ async def test_an_application_that_overrides_every_hook_switches_no_feature_off(
     world: World, log: list[tuple[Any, ...]]
 ) -> None:
     post = world.client.post
+    neutral = world.fastapi_users.get_register_router(UserRead, UserCreate, neutral=True)
+    world.app.include_router(neutral, prefix="/neutral")
     registered = (await post("/auth/register", json={"email": EMAIL, "password": PASSWORD})).json()
+    assert (await post("/neutral/register", json={"email": EMAIL, "password": PASSWORD})).status_code == 202
     await post("/auth/request-verify-token", json={"email": EMAIL})
     await post("/auth/forgot-password", json={"email": EMAIL})
     assert (await post("/auth/jwt/login", data={**CREDENTIALS, "password": "wrong"})).status_code == 400
@@ -142,14 +155,17 @@ async def test_an_application_that_overrides_every_hook_switches_no_feature_off(
         "logged_in",
         "deleted",
     ]
-    assert ("credentials failed", "pwd", None) in log
+    assert ("credentials failed", "pwd", EMAIL) in log
     assert ("credentials changed", "email", "password") in log
     assert ("before delete", "new@example.org") in log
     assert {hook for (hook,) in world.hooks} == {
         "validate_password",
         "on_after_register",
+        "on_after_duplicate_registration",
+        "on_background_error",
         "on_after_request_verify",
         "on_after_forgot_password",
+        "on_after_failed_login",
         "on_after_login",
         "on_after_reauthenticate",
         "on_after_update",

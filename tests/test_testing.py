@@ -33,6 +33,17 @@ async def test_users_are_kept_in_memory() -> None:
     assert await database.get(user.id) is None
 
 
+def test_a_model_tells_its_fields() -> None:
+    user_db = InMemoryUserDatabase[User, uuid.UUID](User)
+
+    assert [user_db.has_field(name) for name in ("email", "is_active", "nickname", "metadata")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
 async def test_an_address_is_taken_in_every_letter_case() -> None:
     database = InMemoryUserDatabase[User, uuid.UUID](User)
     await database.create({"email": "ann@example.org", "hashed_password": "h"})

@@ -15,6 +15,7 @@ from fastapi_users.authentication.login import (
     LoginAttempt,
     LoginInterrupted,
     document_challenges,
+    login_openapi_extra,
     read_ticket,
     report_failure,
     resume_login,
@@ -130,7 +131,11 @@ def get_toy_router(fastapi_users: FastAPIUsers[Any, Any], backend: Authenticatio
     router = APIRouter(route_class=SafeRoute)
     document_challenges(fastapi_users.authenticator.backends)
 
-    @router.post("/toy", name=f"toy:{backend.name}.login", responses=TOY.responses)
+    responses = {**TOY.responses, **backend.transport.get_openapi_login_responses_success()}
+
+    @router.post(
+        "/toy", name=f"toy:{backend.name}.login", responses=responses, openapi_extra=login_openapi_extra(backend)
+    )
     async def log_in_with_pin(
         request: Request,
         ticket: str = Body(...),

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request, Response
 from httpx import ASGITransport, AsyncClient
 from httpx_oauth.oauth2 import OAuth2, OAuth2Token
+from pydantic import Field
 from sqlalchemy import URL, String, create_engine, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
@@ -106,11 +107,11 @@ class UserRead(schemas.BaseUser[uuid.UUID]):
 
 
 class UserCreate(schemas.BaseUserCreate):
-    nickname: str | None = None
+    nickname: str | None = Field(None, max_length=100)
 
 
 class UserUpdate(schemas.BaseUserUpdate):
-    nickname: str | None = None
+    nickname: str | None = Field(None, max_length=100)
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
@@ -201,6 +202,9 @@ class World:
         access_token_table: Any = AccessToken,
         plain_engine: Any = None,
         requires_verification: bool = False,
+        requires_current_password: bool = False,
+        user_schemas: tuple[Any, Any, Any] = (UserRead, UserCreate, UserUpdate),
+        cookie_options: dict[str, Any] | None = None,
         provider: "Provider | None" = None,
         oauth_requires_verification: bool = False,
         **oauth_options: Any,
@@ -240,7 +244,7 @@ class World:
             "jwt", BearerTransport(tokenUrl="auth/jwt/login"), get_jwt_strategy
         )
         self.cookie = AuthenticationBackend[User, uuid.UUID](
-            "cookie", CookieTransport(cookie_max_age=3600), get_database_strategy
+            "cookie", CookieTransport(cookie_max_age=3600, **(cookie_options or {})), get_database_strategy
         )
         self.fastapi_users = FastAPIUsers[User, uuid.UUID](get_user_manager, [self.bearer, self.cookie])
 
@@ -251,10 +255,19 @@ class World:
                 users.get_auth_router(backend, requires_verification), prefix=f"/auth/{backend.name}"
             )
             self.app.include_router(users.get_reauthenticate_router(backend), prefix=f"/auth/{backend.name}")
-        self.app.include_router(users.get_register_router(UserRead, UserCreate), prefix="/auth")
+        read_schema, create_schema, update_schema = user_schemas
+        self.app.include_router(users.get_register_router(read_schema, create_schema), prefix="/auth")
         self.app.include_router(users.get_reset_password_router(), prefix="/auth")
         self.app.include_router(users.get_verify_router(UserRead), prefix="/auth")
-        self.app.include_router(users.get_users_router(UserRead, UserUpdate, requires_verification), prefix="/users")
+        self.app.include_router(
+            users.get_users_router(
+                read_schema,
+                update_schema,
+                requires_verification,
+                requires_current_password=requires_current_password,
+            ),
+            prefix="/users",
+        )
         self.app.include_router(
             users.get_oauth_router(
                 self.provider,

@@ -65,8 +65,9 @@ def create_app(settings: Settings, provider: OpenID) -> FastAPI:
     # For browsers: a cookie that scripts cannot read, and that logging out ends on the server too.
     cookie = AuthenticationBackend[User, uuid.UUID](
         "cookie",
-        # Secure is the default and belongs there; but the demo speaks plain http, over which it would not be sent.
-        CookieTransport(cookie_max_age=WEEK, cookie_secure=False),
+        # Secure is the default and belongs there, and so does a name like __Host-session, which promises it; but the demo
+        # speaks plain http, over which not every browser would send it.
+        CookieTransport(cookie_max_age=WEEK, cookie_secure=False, csrf_protection=True),
         get_database_strategy,
     )
 
@@ -125,6 +126,7 @@ def create_app(settings: Settings, provider: OpenID) -> FastAPI:
         """For good. Whoever finds an unlocked computer must not, hence the proof of the last ten minutes."""
         await user_manager.delete(user, request)
 
-    app.include_router(fastapi_users.get_users_router(UserRead, UserUpdate), prefix="/users", tags=["users"])
+    users_router = fastapi_users.get_users_router(UserRead, UserUpdate, requires_current_password=True)
+    app.include_router(users_router, prefix="/users", tags=["users"])
     app.include_router(get_pages_router(settings.base_url, outbox, events, get_visitor))
     return app

@@ -54,9 +54,10 @@ curl $base_url/auth/verify -H 'Content-Type: application/json' -d '{"token": "TO
 curl $base_url/auth/jwt/login -d username=you@example.com -d password=correct-horse-battery
 curl $base_url/users/me -H 'Authorization: Bearer ACCESS_TOKEN'
 
-# Change the e-mail address. There are two mails: to confirm the new one, and to warn the old one.
+# Change the e-mail address, which wants the password. Two mails: to confirm the new one, and to warn the old one.
 curl -X PATCH $base_url/users/me -H 'Authorization: Bearer ACCESS_TOKEN' \\
-     -H 'Content-Type: application/json' -d '{"email": "new@example.com"}'
+     -H 'Content-Type: application/json' \\
+     -d '{"email": "new@example.com", "current_password": "correct-horse-battery"}'
 
 # Forget the password, and set another with the token from the mail.
 curl $base_url/auth/forgot-password -H 'Content-Type: application/json' -d '{"email": "new@example.com"}'
@@ -179,7 +180,7 @@ def reset_password() -> str:
     return _page(
         "Choose a new password",
         '<form method="post" action="/auth/reset-password"><label>New password <input type="password" name="password" '
-        f'minlength="8" autocomplete="new-password" required></label><button>Save</button></form>{SEND}',
+        f'minlength="15" autocomplete="new-password" required></label><button>Save</button></form>{SEND}',
     )
 
 

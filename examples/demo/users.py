@@ -4,10 +4,11 @@ from fastapi import Request
 
 from examples.demo.database import User
 from examples.demo.settings import Settings
-from fastapi_users import BaseUserManager, InvalidPasswordException, UUIDIDMixin, schemas
+from fastapi_users import BaseUserManager, UUIDIDMixin, schemas
 from fastapi_users.db import BaseUserDatabase
 from fastapi_users.events import Subscribers
 from fastapi_users.mail import Mailer
+from fastapi_users.password_policy import PasswordPolicy
 
 
 class UserRead(schemas.BaseUser[uuid.UUID]): ...
@@ -23,6 +24,9 @@ class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
     """What the library does not decide for you: which passwords are good, and when an address has to be confirmed."""
 
     notify_new_login = True
+    mask_passwords_in_hooks = True
+    # With the extra "breached", also those known from a breach: breached=BreachedPasswords(). The demo asks nobody.
+    password_policy = PasswordPolicy(words=["fastapi-users demo"])
 
     def __init__(
         self,
@@ -38,13 +42,6 @@ class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
         self.mailer = mailer
         self.mail_templates = settings.mail_templates
         self.subscribers = subscribers
-
-    async def validate_password(self, password: str, user: schemas.BaseUserCreate | User) -> None:
-        if len(password) < 8:  # noqa: PLR2004 -- the rule is the number
-            raise InvalidPasswordException("The password needs at least 8 characters.")
-        local_part = user.email.rpartition("@")[0]
-        if len(local_part) > 2 and local_part.lower() in password.lower():  # noqa: PLR2004 -- "al" is in many a word
-            raise InvalidPasswordException("The password must not contain your e-mail address.")
 
     async def on_after_register(self, user: User, request: Request | None = None) -> None:
         if not user.is_verified:  # who came through a provider may be

@@ -45,6 +45,7 @@ from fastapi_users.db.sqlalchemy import (
     SQLAlchemyUniqueOAuthAccountMixin,
     SQLAlchemyWideOAuthAccountMixin,
 )
+from fastapi_users.password_policy import PasswordPolicy
 
 SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
 BASE_URL = os.environ.get("BASE_URL", "http://127.0.0.1:8000")
@@ -71,12 +72,14 @@ class User(SQLAlchemyUniqueEmailMixin, SQLAlchemyBaseUserTableUUID, Base):
 class AccessToken(SQLAlchemyBaseAccessTokenTableUUID, Base): ...
 
 
-class UserRead(schemas.BaseUser[UUID]):
+class UserRead(schemas.LinkedOAuthAccountsMixin, schemas.BaseUser[UUID]):
     name: str | None
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, UUID]):
     reset_password_token_secret = verification_token_secret = SECRET
+    mask_passwords_in_hooks = True
+    password_policy = PasswordPolicy()
 
     async def get_oauth_user_fields(self, oauth_name: str, profile: Mapping[str, Any]) -> dict[str, Any]:
         """Of a new user. A name is what somebody typed in at the provider: check it like a form."""
@@ -116,9 +119,13 @@ provider = OpenID(
     os.environ["OIDC_CONFIGURATION_URL"],
     base_scopes=["openid", "email", "profile"],
 )
-backend = AuthenticationBackend[User, UUID](
-    "cookie", CookieTransport(cookie_max_age=WEEK, cookie_secure=IS_SECURE), get_strategy
+transport = CookieTransport(
+    "__Host-session" if IS_SECURE else "session",  # whose name promises that no other host has set it
+    cookie_max_age=WEEK,
+    cookie_secure=IS_SECURE,
+    csrf_protection=True,
 )
+backend = AuthenticationBackend[User, UUID]("cookie", transport, get_strategy)
 fastapi_users = FastAPIUsers[User, UUID](get_user_manager, [backend])
 get_visitor = fastapi_users.current_user(active=True, optional=True)
 

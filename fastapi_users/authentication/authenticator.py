@@ -1,10 +1,11 @@
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from copy import copy
 from inspect import Parameter, Signature
 from keyword import iskeyword
 from typing import Any, Generic, Literal, TypeVar, overload
 
-from fastapi import Depends, HTTPException, WebSocket, WebSocketException, status
+from fastapi import Depends, HTTPException, Response, WebSocket, WebSocketException, status
 from fastapi.security import (
     APIKeyHeader,
     APIKeyQuery,
@@ -12,13 +13,15 @@ from fastapi.security import (
     OAuth2AuthorizationCodeBearer,
     OAuth2PasswordBearer,
 )
+from fastapi.security.base import SecurityBase
 from makefun import with_signature
 
 from fastapi_users import models
 from fastapi_users.authentication.backend import AuthenticationBackend
 from fastapi_users.authentication.fresh import ReauthenticationRequired, refuse_stale
 from fastapi_users.authentication.strategy import Strategy
-from fastapi_users.authentication.transport.base import read_token
+from fastapi_users.authentication.transport.base import Transport, read_token
+from fastapi_users.authentication.transport.cross_site import CROSS_SITE_TOKEN, CrossSiteRequest
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.types import DependencyCallable
 
@@ -81,6 +84,7 @@ class Authenticator(Generic[models.UP, models.ID]):
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
         *,
         fresh: float | None = None,
+        preferred: AuthenticationBackend[models.UP, models.ID] | None = None,
     ) -> _TokenDependency[models.UP]: ...
 
     @overload
@@ -93,6 +97,7 @@ class Authenticator(Generic[models.UP, models.ID]):
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
         *,
         fresh: float | None = None,
+        preferred: AuthenticationBackend[models.UP, models.ID] | None = None,
     ) -> _OptionalTokenDependency[models.UP]: ...
 
     def current_user_token(
@@ -104,15 +109,18 @@ class Authenticator(Generic[models.UP, models.ID]):
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
         *,
         fresh: float | None = None,
+        preferred: AuthenticationBackend[models.UP, models.ID] | None = None,
     ) -> Callable[..., Coroutine[Any, Any, Any]]:
         """A dependency for the user and the token it came with.
 
+        :param preferred: is asked before the others.
         :raises DuplicateBackendNamesError: also from the routers that need a user.
         """
         flags = _flags(optional=optional, active=active, verified=verified, superuser=superuser, fresh=fresh)
+        authenticator = self if preferred is None else self._preferring(preferred)
 
         async def current_user_token_dependency(*args: Any, **kwargs: Any) -> Any:
-            return await self._authenticate(*args, **flags, **kwargs)
+            return await authenticator._authenticate(*args, **flags, **kwargs)  # noqa: SLF001 -- of this very class
 
         return _with_parameters(self._get_dependency_signature(get_enabled_backends), current_user_token_dependency)
 
@@ -253,22 +261,45 @@ class Authenticator(Generic[models.UP, models.ID]):
 
         return _with_parameters(self._get_signature_without_tokens(get_enabled_backends), token_reader_dependency)
 
-    def session_ender(self) -> Callable[..., Coroutine[Any, Any, Callable[[models.UP], Coroutine[Any, Any, None]]]]:
-        """A dependency for a coroutine function that ends all sessions of a user.
+    def session_ender(
+        self, *, keeps_own: bool = False
+    ) -> Callable[..., Coroutine[Any, Any, Callable[[models.UP], Coroutine[Any, Any, None]]]]:
+        """A dependency for a coroutine function that ends the sessions of a user.
 
-        With every backend whose strategy has a ``destroy_all_tokens(user)``. A JWT counts until it expires.
+        With every backend whose strategy has a ``destroy_all_tokens(user)``. JWTs end by themselves when the password or
+        the address has changed.
+
+        :param keeps_own: all but those whose tokens come with this request. JWTs are issued again: in a cookie, or, where
+            a script sent the old one, in the header ``Authorization`` of the answer.
         """
 
         async def session_ender_dependency(**kwargs: Any) -> Any:
+            response: Response = kwargs[_RESPONSE]
+            names = [name_to_variable_name(backend.name) for backend in self.backends]
+            tokens = {name: kwargs.get(name) for name in names}
+            # All of them, since two backends may keep their tokens in one place.
+            sent = [*dict.fromkeys(token for token in tokens.values() if token)]
+            own: dict[str, Any] = {"except_tokens": sent} if sent else {}
+
             async def end_sessions(user: models.UP) -> None:
-                for backend in self.backends:
-                    strategy = kwargs[name_to_strategy_variable_name(backend.name)]
-                    if hasattr(strategy, "destroy_all_tokens"):
-                        await strategy.destroy_all_tokens(user)
+                strategies = [kwargs[name_to_strategy_variable_name(backend.name)] for backend in self.backends]
+                for strategy in strategies:
+                    if hasattr(type(strategy), "destroy_all_tokens"):
+                        await strategy.destroy_all_tokens(user, **own)
+                # After all of that, or another backend with the same list of ended tokens would end a new one as well.
+                for backend, strategy in zip(self.backends, strategies, strict=True):
+                    token = tokens[name_to_variable_name(backend.name)]
+                    reissue = getattr(type(strategy), "reissue_token", None) if token else None
+                    reissued = None if reissue is None else await reissue(strategy, token, user)
+                    if reissued is not None:
+                        await _hand_over(backend.transport, reissued, response)
 
             return end_sessions
 
-        return _with_parameters(self._get_signature_without_tokens(None), session_ender_dependency)
+        signature = self._get_dependency_signature() if keeps_own else self._get_signature_without_tokens(None)
+        parameter = Parameter(_RESPONSE, Parameter.POSITIONAL_OR_KEYWORD, annotation=Response)
+        signature = signature.replace(parameters=[parameter, *signature.parameters.values()])
+        return _with_parameters(signature, session_ender_dependency)
 
     async def _authenticate(
         self,
@@ -288,9 +319,12 @@ class Authenticator(Generic[models.UP, models.ID]):
         user: models.UP | None = None
         token: str | None = None
         session: tuple[Strategy[models.UP, models.ID], str] | None = None
+        is_cross_site = False
         for backend in self.backends:
             if backend in enabled_backends:
                 token = kwargs.get(name_to_variable_name(backend.name))
+                is_cross_site |= token is CROSS_SITE_TOKEN
+                token = None if token is CROSS_SITE_TOKEN else token
                 if token is not None:
                     strategy: Strategy[models.UP, models.ID] = kwargs[name_to_strategy_variable_name(backend.name)]
                     user = await strategy.read_token(token, user_manager)
@@ -298,10 +332,12 @@ class Authenticator(Generic[models.UP, models.ID]):
                         session = strategy, token
                         break
 
-        refusal = _refusal(user, active=active, verified=verified, superuser=superuser)
+        refusal = refusal_status(user, active=active, verified=verified, superuser=superuser)
         if refusal is not None:
             if not optional:
-                raise HTTPException(status_code=refusal)
+                raise (
+                    CrossSiteRequest if is_cross_site and user is None else _refused(refusal, enabled_backends, kwargs)
+                )
             return None, token
         if fresh is not None and user is not None and session is not None:
             try:
@@ -312,10 +348,18 @@ class Authenticator(Generic[models.UP, models.ID]):
                 return None, token
         return user, token
 
+    def _preferring(
+        self, backend: AuthenticationBackend[models.UP, models.ID]
+    ) -> "Authenticator[models.UP, models.ID]":
+        reordered = copy(self)
+        reordered.backends = sorted(self.backends, key=lambda other: other is not backend)
+        return reordered
+
     def _get_dependency_signature(
         self,
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
     ) -> Signature:
+        _tell_schemes_apart(self.backends)
         parameters = [_dependency_parameter("user_manager", self.get_user_manager)]
         for backend in self.backends:
             name = name_to_variable_name(backend.name)
@@ -348,6 +392,21 @@ class Authenticator(Generic[models.UP, models.ID]):
         )
 
 
+def _tell_schemes_apart(backends: Sequence[AuthenticationBackend[Any, Any]]) -> None:
+    """Give a name of its own to each scheme that another would replace in the OpenAPI document, for being of its class.
+
+    The last one keeps the name: it is the one that has been in the document so far.
+    """
+    known: dict[str, Any] = {}
+    for backend in reversed(backends):
+        scheme: Any = backend.transport.scheme
+        if not isinstance(scheme, SecurityBase) or not hasattr(scheme, "model"):
+            continue  # a function, which is in no document
+        name = scheme.scheme_name
+        if known.setdefault(name, scheme).model != scheme.model:
+            scheme.scheme_name = f"{name}_{name_to_variable_name(backend.name)}"
+
+
 def _with_parameters(signature: Signature, function: F) -> F:
     """Give a function of ``**kwargs`` the parameters that FastAPI has to resolve for it."""
     resolved: F = with_signature(signature)(function)
@@ -363,8 +422,11 @@ def _flags(**flags: Any) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if name != "fresh" or value is not None}
 
 
+_RESPONSE = "response_to_hand_tokens_over_with"  # no name of a backend
+# Whose tokens come in the header Authorization.
+_OF_AUTHORIZATION = (HTTPBearer, OAuth2AuthorizationCodeBearer, OAuth2PasswordBearer)
 # A browser adds these tokens to no request by itself. A subclass may read a cookie as well, hence the very classes.
-_SENT_BY_SCRIPTS = (APIKeyHeader, APIKeyQuery, HTTPBearer, OAuth2AuthorizationCodeBearer, OAuth2PasswordBearer)
+_SENT_BY_SCRIPTS = (APIKeyHeader, APIKeyQuery, *_OF_AUTHORIZATION)
 
 
 def _is_own_origin(websocket: WebSocket, allowed_origins: Sequence[str]) -> bool:
@@ -376,7 +438,30 @@ def _is_own_origin(websocket: WebSocket, allowed_origins: Sequence[str]) -> bool
     return host == websocket.headers.get("host") and (scheme == "https" or websocket.url.scheme == "ws")
 
 
-def _refusal(user: models.UP | None, *, active: bool, verified: bool, superuser: bool) -> int | None:
+async def _hand_over(transport: Transport, token: str, response: Response) -> None:
+    """With an answer that is about something else."""
+    login_response = await transport.get_login_response(token)
+    for cookie in login_response.headers.getlist("set-cookie"):
+        response.headers.append("set-cookie", cookie)
+    if isinstance(transport.scheme, _OF_AUTHORIZATION):
+        response.headers["Authorization"] = f"Bearer {token}"
+
+
+def _refused(
+    refusal: int, backends: Sequence[AuthenticationBackend[models.UP, models.ID]], tokens: Mapping[str, Any]
+) -> HTTPException:
+    """With the challenge of RFC 6750, section 3, where there is a backend for it: whether what came was not it."""
+    names = [
+        name_to_variable_name(backend.name)
+        for backend in backends
+        if isinstance(backend.transport.scheme, _OF_AUTHORIZATION)
+    ]
+    is_challenge = bool(names) and refusal == status.HTTP_401_UNAUTHORIZED
+    challenge = 'Bearer error="invalid_token"' if any(tokens.get(name) for name in names) else "Bearer"
+    return HTTPException(refusal, headers={"WWW-Authenticate": challenge} if is_challenge else None)
+
+
+def refusal_status(user: models.UP | None, *, active: bool, verified: bool, superuser: bool = False) -> int | None:
     if user is None or (active and not user.is_active):
         return status.HTTP_401_UNAUTHORIZED
     if (verified and not user.is_verified) or (superuser and not user.is_superuser):

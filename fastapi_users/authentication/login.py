@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -19,13 +19,16 @@ from pydantic import BaseModel
 from fastapi_users import events, exceptions, models
 from fastapi_users.authentication.backend import AuthenticationBackend
 from fastapi_users.authentication.strategy import Authentication, Strategy, StrategyDestroyNotSupportedError
-from fastapi_users.authentication.strategy.base import current_authentication
+from fastapi_users.authentication.strategy.base import MAX_TIME, current_authentication
 from fastapi_users.authentication.transport.base import read_token
+from fastapi_users.authentication.transport.cross_site import refuse_cross_site
+from fastapi_users.background import do_unseen
 from fastapi_users.jwt import decode_jwt, generate_jwt
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.one_time import OneTimeSecrets, Purpose
 
 LOGIN_TICKET_AUDIENCE = "fastapi-users:login-ticket"
+_TICKET_FINGERPRINT = "login-ticket"
 
 PASSWORD_METHOD = "pwd"
 FEDERATED_METHOD = "fed"
@@ -129,17 +132,56 @@ async def report_failure(
     *,
     user: models.UP | None,
 ) -> None:
-    """To be called by whoever has called ``_seam_before_credentials``, when the secret was wrong."""
+    """To be called by whoever has called ``_seam_before_credentials``, when the secret was wrong.
+
+    :param user: whom it was meant for, where that is known. For a password the address is looked up, whoever it was, if
+        anybody wants to know.
+    """
+    is_password, identifier = check.method == PASSWORD_METHOD, check.identifier or ""
+    if is_password and _is_listened_to(user_manager):
+        found = await _or_none(user_manager.get_by_email(identifier))
+        user = found if user is None else user
+    # Before a subscriber commits, after which some sessions know no attribute of the user any more.
+    user_id = None if user is None else user.id
     await user_manager._seam_credentials_failed(check, user)
-    identifier = check.identifier if check.identifier is not None and _may_be_email(check.identifier) else None
     await user_manager._seam_event(
         events.LoginFailed(
-            user_id=None if user is None else user.id,
+            user_id=user_id,
             request=await user_manager._facts(check.request),
-            identifier=identifier,
+            identifier=identifier if _may_be_email(identifier) else None,
             method=check.method,
         )
     )
+    if is_password and _is_overridden(user_manager, "on_after_failed_login"):
+
+        async def tell() -> None:
+            known = user_manager.get_by_email(identifier) if user_id is None else user_manager.get(user_id)
+            await user_manager.on_after_failed_login(
+                identifier[:_MAX_EMAIL_LENGTH], await _or_none(known), check.request
+            )
+
+        await do_unseen("on_after_failed_login", tell, user_manager=user_manager, request=check.request)
+
+
+def _is_listened_to(user_manager: BaseUserManager[Any, Any]) -> bool:
+    """Whether anything in the request asks whose password was wrong: for everybody alike, it costs a query."""
+    return isinstance(user_manager.subscribers, events.Subscribers) or _is_overridden(
+        user_manager, "_seam_credentials_failed", "_seam_event"
+    )
+
+
+def _is_overridden(user_manager: BaseUserManager[Any, Any], *names: str) -> bool:
+    """By its class, or by a test on the very object."""
+    return any(
+        getattr(getattr(user_manager, name), "__func__", None) is not getattr(BaseUserManager, name) for name in names
+    )
+
+
+async def _or_none(look_up: Awaitable[models.UP]) -> models.UP | None:
+    try:
+        return await look_up
+    except exceptions.UserNotExists:
+        return None
 
 
 _MAX_EMAIL_LENGTH = 320
@@ -183,7 +225,10 @@ async def complete_login(
         event and hook are others than those of a login.
     :raises BadCredentials: the user is inactive.
     :raises UserNotVerified: and ``requires_verification`` is set.
+    :raises CrossSiteRequest: a page of another site had the request sent, and the transport is protected.
     """
+    if request is not None:
+        refuse_cross_site(backend.transport, request)
     refuse_unfit(user, requires_verification=requires_verification)
     attempt = LoginAttempt(
         user=user,
@@ -238,7 +283,7 @@ async def _challenge(
         "methods": methods,
         "backend": attempt.backend.name,
         "verified": attempt.requires_verification,
-        "fgpt": _fingerprint(user_manager, user),
+        "fgpt": user_manager._fingerprint(user.hashed_password, _TICKET_FINGERPRINT),
     }
     if replaced_token is not None:
         claims["replaces"] = _digest(replaced_token)
@@ -279,6 +324,10 @@ async def read_ticket(
     """
     try:
         claims = decode_jwt(ticket, user_manager._login_ticket_secret(), [LOGIN_TICKET_AUDIENCE])
+        if not all(isinstance(claims.get(name), kind) for name, kind in _TICKET_CLAIMS.items()):
+            raise exceptions.InvalidLoginTicket
+        if not 0 <= claims["auth_time"] < MAX_TIME:
+            raise exceptions.InvalidLoginTicket
         if claims["backend"] != backend.name or not _is_same_browser(backend, request, claims.get("browser")):
             raise exceptions.InvalidLoginTicket
         if count_try:
@@ -287,7 +336,7 @@ async def read_ticket(
         refuse_unfit(user, requires_verification=claims["verified"])
     except (jwt.PyJWTError, *_UNUSABLE) as error:
         raise exceptions.InvalidLoginTicket from error
-    if not hmac.compare_digest(claims["fgpt"], _fingerprint(user_manager, user)):
+    if not user_manager._fits_fingerprint(claims["fgpt"], user.hashed_password, _TICKET_FINGERPRINT):
         raise exceptions.InvalidLoginTicket
     return LoginTicket(
         user=user,
@@ -299,6 +348,15 @@ async def read_ticket(
         secret=claims["jti"],
     )
 
+
+_TICKET_CLAIMS: dict[str, Any] = {
+    **dict.fromkeys(("sub", "jti", "backend", "fgpt"), str),
+    **dict.fromkeys(("amr", "methods"), list),
+    **dict.fromkeys(("browser", "replaces"), str | None),
+    "auth_time": int,
+    "verified": bool,
+}
+"""Whoever shares the secret could sign others."""
 
 _UNUSABLE = (
     exceptions.InvalidOneTimeSecret,
@@ -384,12 +442,10 @@ def _is_same_browser(backend: AuthenticationBackend[Any, Any], request: Request,
     if not hasattr(transport, "get_challenge_cookie"):
         return expected is None  # a bearer token: who holds the ticket is the client, as with the token itself
     cookie = transport.get_challenge_cookie(request)
-    return cookie is not None and expected is not None and hmac.compare_digest(_digest(cookie), expected)
+    if cookie is None or expected is None:
+        return False
+    return hmac.compare_digest(_digest(cookie).encode(), expected.encode("utf-8", "surrogatepass"))
 
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _fingerprint(user_manager: BaseUserManager[models.UP, Any], user: models.UP) -> str:
-    return user_manager._fingerprint(user.hashed_password, "login-ticket")

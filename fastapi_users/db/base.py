@@ -31,6 +31,19 @@ class BaseUserDatabase(Generic[UP, ID]):
     async def update(self, user: UP, update_dict: dict[str, Any]) -> UP:
         raise NotImplementedError
 
+    async def update_where(self, user: UP, expected: dict[str, Any], update_dict: dict[str, Any]) -> UP | None:
+        """Write only if the user is still stored with these values, and otherwise nothing: ``None``.
+
+        Of several who expect the same, one may succeed. Here it is a look and then :meth:`update`, which is enough
+        where nobody comes between; an adapter for a database makes one step of the two. A subclass of it that overrides
+        :meth:`update` is still called.
+        """
+        stored = await self.get(user.id)
+        if stored is None or any(getattr(stored, name) != value for name, value in expected.items()):
+            return None
+        updated: UP | None = await self.update(user, update_dict)
+        return user if updated is None else updated  # an adapter that gives back nothing has written all the same
+
     async def delete(self, user: UP) -> None:
         raise NotImplementedError
 
@@ -48,6 +61,10 @@ class BaseUserDatabase(Generic[UP, ID]):
             f"{type(self).__name__} has no delete_oauth_account(user, oauth_account), without which accounts cannot be "
             "unlinked: implement it, or use an adapter of fastapi_users.db."
         )
+
+    def has_field(self, name: str) -> bool:
+        """Whether users have a place for it. Asked for what comes undeclared, with a schema that has ``extra="allow"``."""
+        return True
 
     async def reserve_email(self, email: str, owner_id: ID | None) -> bool:
         """Whether the address is still free, asked in the transaction in which it is about to be written.
@@ -99,6 +116,9 @@ class BaseUserDatabase(Generic[UP, ID]):
         the first error goes on to whoever opened the transaction, which stays committed.
         """
         await callback()
+
+    async def restore(self, user: UP) -> None:
+        """Load what a commit of the application made the session forget, so that the attributes can be read."""
 
     async def recover(self, error: Exception) -> None:
         """Stay usable, with what is loaded, after an error that somebody else has caught and that may be of the database."""

@@ -1,7 +1,9 @@
 """Documents and adapters for Beanie 2: the names and fields of ``fastapi-users-db-beanie`` 5."""
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar, cast
 
@@ -10,15 +12,17 @@ from pydantic import AfterValidator, BaseModel, Field
 from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication.strategy.db import AccessTokenDatabase, AccessTokenProtocol
 from fastapi_users.db.base import BaseUserDatabase
-from fastapi_users.db.store import Condition, Increment, M, Store, Where
+from fastapi_users.db.store import Condition, Increment, M, Store, Where, none_of
 from fastapi_users.exceptions import InvalidID, OAuthAccountAlreadyLinked
 from fastapi_users.models import UserProtocol
 
 with needs_extra("beanie"):
-    from beanie import Document, PydanticObjectId, Save
+    from beanie import Document, PydanticObjectId, Save, Update, UpdateResponse
     from beanie.exceptions import DocumentNotFound
     from beanie.odm.actions import ActionDirections, ActionRegistry
     from beanie.odm.utils.encoder import Encoder
+    from beanie.odm.utils.parsing import merge_models
+    from beanie.odm.utils.state import save_state_after
     from bson.errors import InvalidId
     from pymongo import IndexModel
     from pymongo.collation import Collation
@@ -103,6 +107,19 @@ class BeanieBaseOneTimeSecret(BaseModel):
         ]
 
 
+class BeanieBaseDeniedToken(BaseModel):
+    """Mix it into a document of yours, ``class DeniedToken(BeanieBaseDeniedToken, Document)``: what
+    :class:`~fastapi_users.authentication.strategy.StoreDenylist` keeps of JWTs that were ended.
+    """
+
+    digest: str
+    value: str
+    expires_at: _Moment | None = None
+
+    class Settings:
+        indexes: ClassVar[list[Any]] = [IndexModel("digest", unique=True), IndexModel("expires_at")]
+
+
 if TYPE_CHECKING:
     # The mixins with a Document, as applications write them, are no subclasses of the two classes above.
     UP_BEANIE = TypeVar("UP_BEANIE", bound=UserProtocol[Any])
@@ -125,6 +142,14 @@ class ObjectIDIDMixin:
         if value is None or (isinstance(value, str) and value.lower() != str(parsed)):
             raise InvalidID
         return parsed
+
+
+class _NotAsExpected(Exception):
+    """Nothing was written, since the document has other values by now."""
+
+
+# Not an argument: `update` may be the application's, on its way to ours, and takes what it always took.
+_expectation: ContextVar[tuple[Any, dict[str, Any]] | None] = ContextVar("_expectation", default=None)
 
 
 class BeanieUserDatabase(BaseUserDatabase[UP_BEANIE, Any], Generic[UP_BEANIE]):
@@ -169,8 +194,23 @@ class BeanieUserDatabase(BaseUserDatabase[UP_BEANIE, Any], Generic[UP_BEANIE]):
 
         :raises DocumentNotFound: the user was deleted meanwhile.
         """
-        await _update(user, update_dict)
+        expectation = _expectation.get()
+        await _update(user, update_dict, expectation[1] if expectation is not None and expectation[0] is user else None)
         return user
+
+    async def update_where(
+        self, user: UP_BEANIE, expected: dict[str, Any], update_dict: dict[str, Any]
+    ) -> UP_BEANIE | None:
+        """One step, which :meth:`update` makes: one of yours has to hand the user on to it."""
+        if not update_dict:
+            return await super().update_where(user, expected, update_dict)
+        expectation = _expectation.set((user, expected))
+        try:
+            return await self.update(user, update_dict)
+        except _NotAsExpected:
+            return None
+        finally:
+            _expectation.reset(expectation)
 
     async def delete(self, user: UP_BEANIE) -> None:
         await cast("Document", user).delete()
@@ -213,6 +253,10 @@ class BeanieUserDatabase(BaseUserDatabase[UP_BEANIE, Any], Generic[UP_BEANIE]):
 
     async def reserve_oauth_account(self, oauth: str, account_id: str) -> bool:
         return True  # see add_oauth_account
+
+    def has_field(self, name: str) -> bool:
+        model = _documents(self.user_model)
+        return name in model.model_fields or model.model_config.get("extra") == "allow"
 
     async def reserve_email(self, email: str, owner_id: Any) -> bool:
         """The index compares more loosely than we do: for it, ``straße@`` is taken when ``strasse@`` is."""
@@ -271,14 +315,18 @@ class BeanieAccessTokenDatabase(AccessTokenDatabase[AP_BEANIE], Generic[AP_BEANI
             return 1
         return await self._store.delete_where({"token": token})
 
-    async def delete_by_user(self, user_id: Any) -> int:
-        """All tokens of a user, and tell how many those were."""
+    async def delete_by_user(self, user_id: Any, *, except_tokens: Sequence[str] = ()) -> int:
+        """All tokens of a user but these, and tell how many those were."""
         if getattr(self.delete, "__func__", None) is not BeanieAccessTokenDatabase.delete:
-            access_tokens = await self._store.list({"user_id": user_id})
+            access_tokens = [
+                access_token
+                for access_token in await self._store.list({"user_id": user_id})
+                if access_token.token not in except_tokens
+            ]
             for access_token in access_tokens:  # in the way of the application
                 await self.delete(access_token)
             return len(access_tokens)
-        return await self._store.delete_where({"user_id": user_id})
+        return await self._store.delete_where({"user_id": user_id, "token": none_of(except_tokens)})
 
     async def delete_created_before(self, moment: datetime) -> int:
         """Clear the collection of expired tokens, and tell how many those were."""
@@ -332,6 +380,8 @@ class BeanieStore(Generic[M]):
             return {"$eq": value}  # named, so that a value that came from outside is never read as an operator
         if value.operator == "!=":
             return {"$nin": [value.operand, None]}
+        if value.operator == "not in":
+            return {"$nin": [*value.operand, None]}
         return {_OPERATORS[value.operator]: value.operand}
 
     def _key(self, name: str) -> str:
@@ -349,32 +399,70 @@ def _folded(email: str) -> str:
     return unicodedata.normalize("NFC", email).lower()
 
 
-async def _update(document: Any, update_dict: Mapping[str, Any]) -> None:
+async def _update(document: Any, update_dict: Mapping[str, Any], expected: dict[str, Any] | None = None) -> None:
+    previous = {name: getattr(document, name, None) for name in update_dict}
     for name, value in update_dict.items():
         setattr(document, name, value)
     if update_dict:
-        await _save(document, _keys(type(document), update_dict), {})
+        try:
+            await _save(document, _keys(type(document), update_dict), {}, expected=expected)
+        except _NotAsExpected:
+            for name, value in previous.items():
+                setattr(document, name, value)
+            raise
 
 
-async def _save(document: Any, keys: set[str], changes: dict[str, dict[str, Any]], **options: Any) -> None:
+async def _save(
+    document: Any,
+    keys: set[str],
+    changes: dict[str, dict[str, Any]],
+    *,
+    expected: dict[str, Any] | None = None,
+    **options: Any,
+) -> None:
     """What ``document.save()`` does, with its events, but writing these fields only, and those that the events set.
 
     :param changes: to be made besides.
+    :param expected: what the document has to hold for it.
     :raises DocumentNotFound: it was deleted meanwhile. ``save()`` would bring it back.
     """
     before = _stored(document, document)
     await document.validate_self()
     await ActionRegistry.run_actions(document, Save, ActionDirections.BEFORE, exclude=[])
+    if expected is not None:
+        await ActionRegistry.run_actions(document, Update, ActionDirections.BEFORE, exclude=[])
     after = _stored(document, document)
     keys = keys | {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
     _add_changes(changes, after, keys)
-    try:
-        await document.update(changes, **options)
-    except AttributeError as error:  # Beanie reads the answer, and does not look whether there is one
-        if await type(document).find({"_id": document.id}).count():
-            raise
-        raise DocumentNotFound(f"{type(document).__name__} {document.id} is not in the database.") from error
+    if expected is not None:
+        await _write_where(document, changes, expected)
+    else:
+        try:
+            await document.update(changes, **options)
+        except AttributeError as error:  # Beanie reads the answer, and does not look whether there is one
+            if await type(document).find({"_id": document.id}).count():
+                raise
+            raise DocumentNotFound(f"{type(document).__name__} {document.id} is not in the database.") from error
     await ActionRegistry.run_actions(document, Save, ActionDirections.AFTER, exclude=[])
+
+
+@save_state_after
+async def _write_where(document: Any, changes: dict[str, dict[str, Any]], expected: dict[str, Any]) -> None:
+    """What ``document.update()`` does, which takes no condition.
+
+    :raises _NotAsExpected: and that means gone as well.
+    """
+    where: dict[str, Any] = {"_id": document.id}
+    for name, value in expected.items():
+        where |= {key: {"$eq": value} for key in _keys(type(document), [name])}
+    if document.get_settings().use_revision:
+        where["revision_id"] = document.revision_id
+        changes.setdefault("$set", {})["revision_id"] = uuid.uuid4()
+    found = await type(document).find_one(where).update(changes, response_type=UpdateResponse.NEW_DOCUMENT)
+    if found is None:
+        raise _NotAsExpected
+    merge_models(document, found)
+    await ActionRegistry.run_actions(document, Update, ActionDirections.AFTER, exclude=[])
 
 
 def _stored(model: BaseModel, document: Any) -> dict[str, Any]:

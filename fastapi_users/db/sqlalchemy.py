@@ -4,7 +4,7 @@ import math
 import unicodedata
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from functools import partial
@@ -18,9 +18,10 @@ import anyio.to_thread
 from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication.strategy.db import AP, AccessTokenDatabase
 from fastapi_users.db.base import BaseUserDatabase, run_callbacks
-from fastapi_users.db.store import Condition, Increment, M, Store, Where
+from fastapi_users.db.store import Condition, Increment, M, Store, Where, none_of
 from fastapi_users.exceptions import OAuthAccountNotExists
 from fastapi_users.models import ID, OAP, UP
+from fastapi_users.schemas import is_storable
 
 with needs_extra("sqlalchemy"):
     from sqlalchemy import (
@@ -28,6 +29,7 @@ with needs_extra("sqlalchemy"):
         TIMESTAMP,
         BigInteger,
         Boolean,
+        ClauseElement,
         Dialect,
         ForeignKey,
         Function,
@@ -243,6 +245,23 @@ class SQLAlchemyBaseOneTimeSecretTable:
         created_at: Mapped[datetime] = mapped_column(TIMESTAMPAware(timezone=True), nullable=False, default=now_utc)
         expires_at: Mapped[datetime] = mapped_column(TIMESTAMPAware(timezone=True), index=True, nullable=False)
         used_at: Mapped[datetime | None] = mapped_column(TIMESTAMPAware(timezone=True), nullable=True)
+
+
+class SQLAlchemyBaseDeniedTokenTable:
+    """Mix it into a declarative class of yours: what :class:`~fastapi_users.authentication.strategy.StoreDenylist`
+    keeps of JWTs that were ended.
+    """
+
+    __tablename__ = "denied_token"
+
+    if TYPE_CHECKING:
+        digest: str
+        value: str
+        expires_at: datetime | None
+    else:
+        digest: Mapped[str] = mapped_column(_exact_text(43), primary_key=True)
+        value: Mapped[str] = mapped_column(_exact_text(255), nullable=False)
+        expires_at: Mapped[datetime | None] = mapped_column(TIMESTAMPAware(timezone=True), index=True, nullable=True)
 
 
 class SQLAlchemyUniqueEmailMixin:
@@ -490,8 +509,8 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         Of several rows that differ in letter case only, which old data may hold, it is always the same one:
         ``find_duplicate_emails`` lists them.
         """
-        if not email or "\0" in email:
-            return None  # nobody's; PostgreSQL refuses to compare NUL
+        if not email or not is_storable(email):
+            return None  # nobody's; and not every database compares it
         column, users = _column(self.user_table, "email"), select(self.user_table)
         dialect = self._dialect
         if dialect in _MYSQL and await self._ignores_letter_case():
@@ -543,6 +562,81 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         await self._save_changes_of(user)
         return user
 
+    async def update_where(self, user: UP, expected: dict[str, Any], update_dict: dict[str, Any]) -> UP | None:
+        """One statement. Where the application takes part when the ORM writes, as a listener or with an :meth:`update`
+        of its own, the row is locked and looked at before that is called.
+        """
+        self.session.add(user)
+        calls, mapper = self._calls, cast("Mapper[Any]", inspect(type(user)))
+        loaded = calls.session.identity_map.values()
+        is_direct = not self._overrides_update and _is_unwatched(mapper, calls.session, expected, update_dict)
+        try:
+            takes_it = self._write_where(user, expected, update_dict) if is_direct else self._lock_where(user, expected)
+            is_taken = await takes_it
+        except SQLAlchemyError:
+            # Some isolation levels know an error for a row that has changed meanwhile, on each engine another one.
+            await self._roll_back(loaded)
+            if _holds(user, expected):
+                raise
+            return None
+        if not is_taken:
+            if calls.open_transaction is None:
+                await self._roll_back(loaded)
+            return None
+        if not is_direct:
+            return await self.update(user, update_dict)
+        for name, value in update_dict.items():
+            set_committed_value(user, name, value)
+        await self._save_changes_of(user)
+        return user
+
+    async def _write_where(self, user: Any, expected: dict[str, Any], values: dict[str, Any]) -> bool:
+        state: Any = inspect(user)
+        columns = state.mapper.columns
+        table = columns[next(iter(values))].table
+        statement = (
+            update(table)
+            .where(*(column == part for column, part in zip(table.primary_key, state.identity, strict=True)))
+            .where(*(self._is_exactly(columns[name], value) for name, value in expected.items()))
+            .values({columns[name]: value for name, value in values.items()})
+        )
+        return await self._calls.execute(statement, lambda result: cast("Any", result).rowcount > 0)
+
+    async def _lock_where(self, user: Any, expected: dict[str, Any]) -> bool:
+        mapper: Any = inspect(type(user))
+        # The others are as they were read.
+        names = [key for key, column in mapper.columns.items() if key in expected or column is mapper.version_id_col]
+        if names and self._dialect == "sqlite":
+            await self._become_the_writer(mapper.columns[names[0]])
+        if names:
+            await self._calls.call("refresh", user, names, with_for_update=True)
+        return _holds(user, expected)
+
+    async def _roll_back(self, loaded: list[Any]) -> None:
+        """Everything in the session, which can be read afterwards all the same."""
+        calls = self._calls
+        await calls.rollback()
+        for row in loaded:
+            await calls.restore(row)
+        if calls.open_transaction is not None:
+            calls.open_transaction.rows.extend(loaded)  # its end rolls back once more
+
+    async def _become_the_writer(self, column: Any) -> None:
+        """On SQLite, until the transaction ends: by a write that changes nothing."""
+        no_change = update(column.table).where(false()).values({column: column})
+        await self._calls.execute(no_change, Result.close)
+
+    def _is_exactly(self, column: Any, value: Any) -> Any:
+        if self._dialect in _MYSQL and isinstance(column.type, String):
+            # Its usual collations look past letter case and accents: another mailbox.
+            column = sql_cast(column, mysql.CHAR(charset="utf8mb4")).collate("utf8mb4_bin")
+        return column == value
+
+    @property
+    def _overrides_update(self) -> bool:
+        """In a subclass, on this instance, or as a patch of the class."""
+        return getattr(self.update, "__func__", None) is not _UPDATE
+
     async def delete(self, user: UP) -> None:
         """The OAuth accounts go as well, also where their relationship has no cascade."""
         for relationship in cast("Any", inspect(type(user))).relationships:
@@ -552,7 +646,21 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
                 for account in list(getattr(user, relationship.key)):
                     await self._calls.call("delete", account)
         await self._calls.call("delete", user)
+        if self._dialect == "sqlite":
+            await self._delete_access_tokens(user)
         await self._calls.save()
+
+    async def _delete_access_tokens(self, user: Any) -> None:
+        """Where no foreign key is enforced unless every connection asks for it, and ids of deleted rows come back:
+        the tokens of the deleted user would open the account of the next one.
+        """
+        state: Any = inspect(user)
+        for mapper in state.mapper.registry.mappers:
+            if issubclass(mapper.class_, SQLAlchemyBaseAccessTokenTable):
+                for key in mapper.local_table.foreign_keys:
+                    if any(key.references(table) for table in state.mapper.tables):
+                        tokens = delete(mapper.local_table).where(key.parent == state.identity[0])
+                        await self._calls.execute(tokens, Result.close)
 
     async def add_oauth_account(self, user: Any, create_dict: dict[str, Any]) -> Any:
         account = self._require_oauth_account_table()(**create_dict)
@@ -593,9 +701,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         account_table = self._require_oauth_account_table()
         dialect = self._dialect
         if dialect == "sqlite":
-            # A write that changes nothing makes this connection the one that writes, until the transaction ends.
-            table: Any = cast("Any", inspect(account_table)).local_table
-            await self._calls.execute(update(table).where(false()).values(account_id=account_id), Result.close)
+            await self._become_the_writer(cast("Any", inspect(account_table)).local_table.c.account_id)
         elif dialect == "postgresql":
             key = func.hashtextextended(f"{oauth}:{account_id}", _OAUTH_ACCOUNT_LOCKS)
             await self._calls.execute(select(func.pg_advisory_xact_lock(key)), Result.close)
@@ -617,12 +723,14 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
             # A plain SELECT shows what was there at the first one of the transaction.
             transaction.reads_with_locks = True
 
+    def has_field(self, name: str) -> bool:
+        mapper: Any = inspect(self.user_table)
+        return name in mapper.column_attrs or name in mapper.synonyms
+
     async def reserve_email(self, email: str, owner_id: ID | None) -> bool:
         dialect = self._dialect
         if dialect == "sqlite" and not (self._has_unique_lower_email and email.isascii()):
-            # A write that changes nothing makes this connection the one that writes, until the transaction ends.
-            no_change = update(self._email_table).where(false()).values(email=email)
-            await self._calls.execute(no_change, Result.close)
+            await self._become_the_writer(self._email_table.columns["email"])
         elif dialect == "postgresql" and not self._has_unique_lower_email:
             lock = func.pg_advisory_xact_lock(func.hashtextextended(_folded(email), 0))
             await self._calls.execute(select(lock), Result.close)
@@ -649,6 +757,10 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
             await callback()
         else:
             transaction.callbacks.append(callback)
+
+    async def restore(self, user: UP) -> None:
+        if cast("Any", inspect(user)).expired_attributes:  # by a session made with expire_on_commit=True
+            await self._calls.restore(user)
 
     async def recover(self, error: Exception) -> None:
         calls = self._calls
@@ -727,6 +839,41 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         return self.oauth_account_table
 
 
+_UPDATE = SQLAlchemyUserDatabase.update
+_OF_WRITES = ("before_flush", "after_flush", "after_flush_postexec", "before_commit")
+
+
+def _is_unwatched(mapper: Mapper[Any], session: Any, expected: dict[str, Any], values: dict[str, Any]) -> bool:
+    """Whether a statement past the ORM does all that it would do to write these attributes of a row."""
+    columns: Any = mapper.columns
+    if not values or not {*expected, *values} <= {*columns.keys()}:
+        return False
+    session = getattr(session, "sync_session", session)
+    tables = {columns[name].table for name in (*expected, *values)}
+    attributes: Any = mapper.class_manager
+    class_: Any = mapper.class_
+    return not (
+        len(tables) > 1  # as in joined inheritance
+        or any(isinstance(columns[name].type, TypeDecorator) for name in expected)  # encrypted anew each time, say
+        or mapper.version_id_col is not None
+        or class_.__setattr__ is not object.__setattr__
+        or mapper.dispatch.before_update
+        or mapper.dispatch.after_update
+        or any(getattr(session.dispatch, name) for name in _OF_WRITES)
+        or any(attributes[name].dispatch.set for name in values)  # validators too
+        or any(isinstance(value, ClauseElement) for value in values.values())
+        or any(column.onupdate or column.server_onupdate for column in tables.pop().columns)
+        or session.in_nested_transaction()  # whose rollback forgets only what the ORM has written
+    )
+
+
+def _holds(user: Any, expected: dict[str, Any]) -> bool:
+    """As it is loaded; what could not be loaded, of a row that is gone, is nothing."""
+    state: Any = inspect(user)
+    expired = state.expired_attributes & {*state.mapper.columns.keys()}  # a synonym stays expired for ever
+    return all(name not in expired and getattr(user, name) == value for name, value in expected.items())
+
+
 _OAUTH_ACCOUNT_LOCKS = 1  # a seed: those of addresses have 0
 _IGNORES_LETTER_CASE: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
 
@@ -784,14 +931,18 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
             return 1
         return await self._store.delete_where({"token": token})
 
-    async def delete_by_user(self, user_id: Any) -> int:
-        """All tokens of a user, and tell how many those were."""
+    async def delete_by_user(self, user_id: Any, *, except_tokens: Sequence[str] = ()) -> int:
+        """All tokens of a user but these, and tell how many those were."""
         if getattr(self.delete, "__func__", None) is not SQLAlchemyAccessTokenDatabase.delete:
-            access_tokens = await self._store.list({"user_id": user_id})
+            access_tokens = [
+                access_token
+                for access_token in await self._store.list({"user_id": user_id})
+                if access_token.token not in except_tokens
+            ]
             for access_token in access_tokens:  # in the way of the application
                 await self.delete(access_token)
             return len(access_tokens)
-        return await self._store.delete_where({"user_id": user_id})
+        return await self._store.delete_where({"user_id": user_id, "token": none_of(except_tokens)})
 
     async def delete_created_before(self, moment: datetime) -> int:
         """Clear the table of expired tokens, and tell how many those were."""
@@ -848,14 +999,19 @@ class SQLAlchemyStore(Generic[M]):
         return await self._write(delete(self._model).where(*self._conditions(where)))
 
     async def _write(self, statement: Any) -> int:
+        calls = self._calls
+        loaded = calls.session.identity_map.values()
         try:
-            count = await self._calls.execute(
+            count = await calls.execute(
                 statement, lambda result: cast("Any", result).rowcount, synchronize_session=False
             )
         except BaseException:
-            await self._calls.rollback()
+            await calls.rollback()
             raise
-        await self._calls.save()
+        await calls.save()
+        for row in loaded:
+            if cast("Any", inspect(row)).expired_attributes:  # by a session made with expire_on_commit=True
+                await calls.restore(row)
         return int(count)
 
     def _conditions(self, where: Where) -> Iterator[Any]:
@@ -870,6 +1026,8 @@ def _condition(column: Any, value: Any) -> Any:
         return eq(column, value)
     if value.operator == "in":
         return column.in_(value.operand)
+    if value.operator == "not in":
+        return column.not_in(value.operand) & column.is_not(None)
     return _OPERATORS[value.operator](column, value.operand)
 
 

@@ -11,7 +11,7 @@ M = TypeVar("M")
 class Condition:
     """Stands in a ``where`` for anything but equality."""
 
-    operator: Literal["<", "<=", ">", ">=", "!=", "in"]
+    operator: Literal["<", "<=", ">", ">=", "!=", "in", "not in"]
     operand: Any
 
 
@@ -38,6 +38,11 @@ def other_than(value: Any) -> Condition:
 
 def one_of(values: Sequence[Any]) -> Condition:
     return Condition("in", list(values))
+
+
+def none_of(values: Sequence[Any]) -> Condition:
+    """Like ``other_than`` it leaves out what has no value."""
+    return Condition("not in", list(values))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ class MailTemplates:
 
     :param site_name: who writes; the library's mails read well without it, too.
     :param verify_url: the page of yours that takes the ``token`` of the query and verifies the user with it; mails hold a
-        link to it. Without it they hold the token. The same for ``reset_password_url``.
+        link to it, those that confirm a new address included. Without it they hold the token. The same for
+        ``reset_password_url``.
     :param variables: further variables of every template.
     :raises NotADirectoryError: a folder that is none.
     """
@@ -52,7 +53,7 @@ class MailTemplates:
         for each in self._locales:
             if not each.is_dir():
                 raise NotADirectoryError(f"There is no folder {each} with templates of mails.")
-        self._urls = {"verify": verify_url, "reset_password": reset_password_url}
+        self._urls = {"verify": verify_url, "email_change": verify_url, "reset_password": reset_password_url}
         self._environment = _Environment(list(self._locales))
         self._environment.globals.update(variables, site_name=site_name)
 

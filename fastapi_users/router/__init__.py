@@ -3,6 +3,7 @@ from typing import TYPE_CHECKING
 from fastapi_users._lazy import Source, lazy_names
 from fastapi_users.router.auth import get_auth_router
 from fastapi_users.router.common import ErrorCode
+from fastapi_users.router.jwks import get_jwks_router
 from fastapi_users.router.oauth_accounts import get_oauth_accounts_router
 from fastapi_users.router.reauthenticate import get_reauthenticate_router
 from fastapi_users.router.register import get_register_router
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     __all__ = [
         "ErrorCode",
         "get_auth_router",
+        "get_jwks_router",
         "get_oauth_accounts_router",
         "get_oauth_associate_router",
         "get_oauth_router",
@@ -33,6 +35,7 @@ __getattr__ = lazy_names(
     [
         "ErrorCode",
         "get_auth_router",
+        "get_jwks_router",
         "get_oauth_accounts_router",
         "get_reauthenticate_router",
         "get_register_router",

@@ -1,8 +1,12 @@
-from fastapi import APIRouter, Depends, Request, Response, status
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response, status
 from fastapi.security import OAuth2PasswordRequestForm
 
 from fastapi_users import models
-from fastapi_users.authentication import AuthenticationBackend, Authenticator, Strategy
+from fastapi_users.authentication import AuthenticationBackend, Authenticator, Strategy, Transport
+from fastapi_users.authentication.authenticator import refusal_status
 from fastapi_users.authentication.login import (
     PASSWORD_METHOD,
     check_credentials,
@@ -10,11 +14,13 @@ from fastapi_users.authentication.login import (
     login_openapi_extra,
     refuse_unfit,
 )
+from fastapi_users.authentication.transport import TransportLogoutNotSupportedError
+from fastapi_users.authentication.transport.cross_site import CrossSiteRequest
 from fastapi_users.events import LoggedOut
 from fastapi_users.exceptions import BadCredentials, UserNotVerified
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute
+from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, csrf_guard, csrf_responses
 
 LOGIN = Refusals(
     {
@@ -34,15 +40,39 @@ def get_auth_router(
 
     :param requires_verification: refuse users whose address is not verified.
     """
-    router = APIRouter(route_class=SafeRoute)
-    get_current_user_token = authenticator.current_user_token(active=True, verified=requires_verification)
+    router = APIRouter(route_class=SafeRoute, dependencies=csrf_guard(backend))
+    # Without flags: whoever may not do anything else may still leave.
+    if type(authenticator).current_user_token is Authenticator.current_user_token:
+        get_current_user_token = authenticator.current_user_token(preferred=backend)
+    else:  # of the application, in upstream's signature
+        get_current_user_token = authenticator.current_user_token(active=True, verified=requires_verification)
+
+    class LogoutRoute(SafeRoute):
+        """Takes the cookie away also where the session has ended already: the browser would send it for ever."""
+
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handle_logout(request: Request) -> Response:
+                try:
+                    return await handle(request)
+                except CrossSiteRequest:
+                    raise
+                except HTTPException as refusal:
+                    for cookie in await _logout_cookies(backend.transport):
+                        refusal.headers = {**(refusal.headers or {}), "set-cookie": cookie}
+                    raise
+
+            return handle_logout
 
     login_responses: OpenAPIResponseType = {
         **LOGIN.responses,
+        **csrf_responses([backend]),
         **backend.transport.get_openapi_login_responses_success(),
     }
     logout_responses: OpenAPIResponseType = {
         status.HTTP_401_UNAUTHORIZED: {"description": "Missing token or inactive user."},
+        **csrf_responses([backend]),
         **backend.transport.get_openapi_logout_responses_success(),
     }
 
@@ -72,7 +102,6 @@ def get_auth_router(
             requires_verification=requires_verification,
         )
 
-    @router.post("/logout", name=f"auth:{backend.name}.logout", responses=logout_responses)
     async def logout(
         request: Request,
         user_token: tuple[models.UP, str] = Depends(get_current_user_token),
@@ -80,12 +109,29 @@ def get_auth_router(
         strategy: Strategy[models.UP, models.ID] = Depends(backend.get_strategy),
     ) -> Response:
         user, token = user_token
-        facts = await user_manager._facts(request)
-        event = LoggedOut(
-            user_id=user.id, request=facts, backend=backend.name
-        )  # some sessions forget the user at a commit
+        # Before the commit, at which some sessions forget the user.
+        event = LoggedOut(user_id=user.id, request=await user_manager._facts(request), backend=backend.name)
+        refusal = refusal_status(user, active=True, verified=requires_verification)
         response = await backend.logout(strategy, user, token)
         await user_manager._seam_event(event)
+        if refusal is not None:
+            raise HTTPException(refusal)
         return response
 
+    router.add_api_route(
+        "/logout",
+        logout,
+        methods=["POST"],
+        route_class_override=LogoutRoute,
+        name=f"auth:{backend.name}.logout",
+        responses=logout_responses,
+    )
     return router
+
+
+async def _logout_cookies(transport: Transport) -> list[str]:
+    try:
+        response = await transport.get_logout_response()
+    except TransportLogoutNotSupportedError:
+        return []
+    return response.headers.getlist("set-cookie")

@@ -1,18 +1,24 @@
+import inspect
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from enum import Enum
 from types import MappingProxyType, TracebackType
 from typing import Any, TypeVar, cast
 
 from email_validator import EmailNotValidError, validate_email
-from fastapi import HTTPException, Request, Response, status
+from fastapi import Depends, HTTPException, Request, Response, status
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from starlette.types import Receive, Scope, Send
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import Message, Receive, Scope, Send
 
+from fastapi_users.authentication import AuthenticationBackend
+from fastapi_users.authentication.transport.cross_site import CROSS_SITE_RESPONSES, is_protected, refuse_cross_site
+from fastapi_users.background import AfterResponse, Queue, collect, waiting_for
 from fastapi_users.exceptions import InvalidPasswordException
-from fastapi_users.mail.delivery import collect
 from fastapi_users.openapi import OpenAPIResponseType
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,6 +55,8 @@ class ErrorCode(str, Enum):
     VERIFY_USER_ALREADY_VERIFIED = "VERIFY_USER_ALREADY_VERIFIED"
     UPDATE_USER_EMAIL_ALREADY_EXISTS = "UPDATE_USER_EMAIL_ALREADY_EXISTS"
     REAUTHENTICATE_BAD_CREDENTIALS = "REAUTHENTICATE_BAD_CREDENTIALS"
+    UPDATE_USER_BAD_CURRENT_PASSWORD = "UPDATE_USER_BAD_CURRENT_PASSWORD"
+    UPDATE_USER_CURRENT_PASSWORD_REQUIRED = "UPDATE_USER_CURRENT_PASSWORD_REQUIRED"
     UPDATE_USER_INVALID_PASSWORD = "UPDATE_USER_INVALID_PASSWORD"
     ACCESS_TOKEN_ALREADY_EXPIRED = "ACCESS_TOKEN_ALREADY_EXPIRED"
     ACCESS_TOKEN_DECODE_ERROR = "ACCESS_TOKEN_DECODE_ERROR"
@@ -122,34 +130,112 @@ def takes(**annotations: type[BaseModel]) -> Callable[[F], F]:
     return annotate
 
 
-class SafeRoute(APIRoute):
-    """A route whose 422 answers repeat no password and can always be written as JSON.
+def csrf_guard(backend: AuthenticationBackend[Any, Any]) -> list[Any]:
+    """``dependencies=`` of a router that makes or ends sessions of this backend: before a secret is looked at."""
 
-    What the manager leaves for later, such as mails, is done when the answer has been sent.
+    async def refuse(request: Request) -> None:
+        refuse_cross_site(backend.transport, request)
+
+    return [Depends(refuse)] if is_protected(backend.transport) else []
+
+
+def csrf_responses(backends: Iterable[AuthenticationBackend[Any, Any]]) -> OpenAPIResponseType:
+    """What they may refuse, of a route with an unsafe method."""
+    return CROSS_SITE_RESPONSES if any(is_protected(backend.transport) for backend in backends) else {}
+
+
+class SafeRoute(APIRoute):
+    """A route whose 422 answers repeat no password and can always be written as JSON. A body of bytes that are no text,
+    or that nests too deeply, gets one too, as every other body that is no JSON: FastAPI answers 400, undocumented.
+
+    No answer is kept by a cache, refusals and redirects included: they are about one user, or hold a token (RFC 6749,
+    section 5.1). A ``Cache-Control`` of the application's stays.
+
+    What is left for later, such as mails, is done when the answer has been sent.
     """
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_uncached(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
+            await send(message)
+
         after_response = collect(scope)
         try:
-            await super().handle(scope, receive, send)
+            await super().handle(scope, receive, send_uncached)
         finally:  # also when a hook failed: what has happened before it has happened all the same
-            await after_response()
+            after_response.while_open.close()
+            await after_response.when_closed.run()
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
-        async def handle_safely(request: Request) -> Response:
+        async def handle_masking(request: Request) -> Response:
             try:
                 return await handle(request)
             except RequestValidationError as error:
                 safe_error = RequestValidationError(
-                    [presentable_error(item) for item in error.errors()], body=presentable(error.body)
+                    [presentable_error(item) for item in error.errors()], body=_presentable_body(error.body)
                 )
+            except StarletteHTTPException as refusal:
+                if refusal.detail != _UNREADABLE_BODY:
+                    raise
+                error_item = {"type": "body_unreadable", "loc": ("body",), "msg": _UNREADABLE_BODY}
+                safe_error = RequestValidationError([error_item])
             raise safe_error
+
+        async def handle_safely(request: Request) -> Response:
+            return await _answer_first(request, handle_masking)
 
         return handle_safely
 
 
+async def _answer_first(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
+    """The answer, after which what waits for it is done, while the dependencies of the route are still open.
+
+    They close before FastAPI turns an exception into an answer. So where something waits, this is done here, by the
+    handlers of the application as always.
+    """
+    queue = (waiting_for(request) or AfterResponse()).while_open
+    try:
+        answer = await handle(request)
+    except Exception as error:
+        handler = _exception_handler(request, error) if queue.waiting else None
+        if handler is None:
+            raise
+        is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
+        answer = await (handler(request, error) if is_async else run_in_threadpool(handler, request, error))
+    return _AnswerFirst(answer, queue) if queue.waiting else answer
+
+
+def _exception_handler(request: Request, error: Exception) -> Callable[..., Any] | None:
+    """As Starlette finds it, which has no public function for it."""
+    handlers: Mapping[Any, Callable[..., Any]] = getattr(request.scope.get("app"), "exception_handlers", {})
+    keys = [*([error.status_code] if isinstance(error, StarletteHTTPException) else []), *type(error).__mro__]
+    # Those of a 500 are called outside of everything, and the error goes on.
+    return next((handlers[key] for key in keys if key in handlers and key not in (Exception, 500)), None)
+
+
+class _AnswerFirst(Response):
+    """Shares the headers of the answer, for whoever looks at what this route's handler gives."""
+
+    def __init__(self, answer: Response, queue: Queue) -> None:
+        self.answer = answer
+        self.queue = queue
+        self.status_code = answer.status_code
+        self.raw_headers = answer.raw_headers
+        self.body = getattr(answer, "body", b"")
+        self.background = answer.background
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.answer.status_code, self.answer.background = self.status_code, self.background
+        try:
+            await self.answer(scope, receive, send)
+        finally:  # no background task, which would not be run for a client that is gone
+            await self.queue.run()
+
+
+_UNREADABLE_BODY = "There was an error parsing the body"  # FastAPI's words
 _MASK = "**********"
 _MAX_DEPTH = 10
 _SECRETS = ("code", "pin", "ticket")  # "postcode" is none
@@ -181,6 +267,12 @@ def presentable(value: Any, depth: int = 0) -> Any:
         items = [presentable(item, depth + 1) for item in value]
         return tuple(items) if isinstance(value, tuple) else items
     return _presentable_scalar(value)
+
+
+def _presentable_body(body: Any) -> Any:
+    """For a handler of the application's, which may answer or log it. What is no object may be a secret all of it, and so
+    may the names in a form: clients send JSON as one."""
+    return presentable(body) if body is None or isinstance(body, dict) else _MASK
 
 
 def _presentable_scalar(value: Any) -> Any:

@@ -4,8 +4,7 @@ import re
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +29,7 @@ from fastapi_users.authentication.login import (
     login_openapi_extra,
     refuse_unfit,
 )
+from fastapi_users.authentication.transport.cookie import refuse_broken_prefix
 from fastapi_users.exceptions import (
     BadCredentials,
     FastAPIUsersException,
@@ -37,8 +37,16 @@ from fastapi_users.exceptions import (
     UserAlreadyExists,
     UserNotVerified,
 )
-from fastapi_users.jwt import JWT_ALGORITHM, SecretType, _get_secret_value, decode_jwt, generate_jwt
-from fastapi_users.manager import BaseUserManager, UserManagerDependency, users_with_ended_sessions
+from fastapi_users.insecure import refuse_weak_secret, warn_of_weak_secret
+from fastapi_users.jwt import (
+    JWT_ALGORITHM,
+    SecretsType,
+    decode_jwt,
+    decode_with_secret,
+    generate_jwt,
+    get_secret_values,
+)
+from fastapi_users.manager import BaseUserManager, UserManagerDependency, ending_sessions
 from fastapi_users.openapi import OpenAPIResponseType
 from fastapi_users.router.common import CSRF_TOKEN_COOKIE_NAME, ErrorCode, Refusals, SafeRoute, presentable_email
 from fastapi_users.router.id_token import IDTokenVerifier, InvalidIDToken
@@ -121,6 +129,11 @@ VERIFIED_LOGIN_CALLBACK = Refusals({**_CALLBACK, **_VERIFIED_LOGIN}, legacy_exam
 ASSOCIATE = Refusals(_ASSOCIATE)
 ASSOCIATE_CALLBACK = Refusals({**_CALLBACK, **_ASSOCIATE}, legacy_examples=_LEGACY_EXAMPLES)
 
+_UNAUTHORIZED: OpenAPIResponseType = {
+    status.HTTP_401_UNAUTHORIZED: {"description": "Missing token or inactive user."},
+}
+_UNVERIFIED: OpenAPIResponseType = {status.HTTP_403_FORBIDDEN: {"description": "The user is not verified."}}
+
 _OF_THE_BODY = (b"content-length", b"content-type")
 
 # What RFC 6749, section 4.1.2.1, lets a provider answer; whatever else stands there is a stranger's text.
@@ -140,7 +153,7 @@ class OAuth2AuthorizeResponse(BaseModel):
 
 
 def generate_state_token(
-    data: dict[str, str], secret: SecretType, lifetime_seconds: int = STATE_TOKEN_LIFETIME_SECONDS
+    data: dict[str, str], secret: SecretsType, lifetime_seconds: int = STATE_TOKEN_LIFETIME_SECONDS
 ) -> str:
     """Sign the data, into which the audience is written."""
     data["aud"] = STATE_TOKEN_AUDIENCE
@@ -167,6 +180,9 @@ class CSRFCookie:
     samesite: Literal["lax", "strict", "none"]
     strict: bool = field(default=False, kw_only=True)
 
+    def __post_init__(self) -> None:
+        refuse_broken_prefix(self.name, secure=self.secure, path=self.path, domain=self.domain)
+
     def set(self, request: Request, response: Response, token: str) -> None:
         if not self.strict:
             self._set(response, self.name, token)
@@ -180,7 +196,8 @@ class CSRFCookie:
             return False
         names = [self._name_of(token)] if self.strict else [self._name_of(token), self.name]
         cookies = [request.cookies.get(name) for name in names]
-        return any(hmac.compare_digest(cookie.encode(), token.encode()) for cookie in cookies if cookie)
+        expected = token.encode("utf-8", "surrogatepass")  # a signed JSON can hold halves of surrogate pairs
+        return any(hmac.compare_digest(cookie.encode(), expected) for cookie in cookies if cookie)
 
     def remove(self, request: Request, response: Response, token: str) -> None:
         for name in (self._name_of(token), self.name):
@@ -223,7 +240,7 @@ class CodeExchange(OAuth2AuthorizeCallback):
             if self.flow.is_checked_before_exchange(state):
                 claims = self.flow.check_state(request, state)
                 if self.flow.has_pkce:
-                    code_verifier = self.flow.code_verifier(claims[CSRF_TOKEN_KEY])
+                    code_verifier = self.flow.code_verifier(claims[CSRF_TOKEN_KEY], state)
             try:
                 return await super().__call__(request, code, code_verifier, state, error)
             except OAuth2AuthorizeCallbackError as refusal:
@@ -265,7 +282,7 @@ class Flow:
     purpose: Literal["login", "associate"]
     callback_route: str
     redirect_url: str | None
-    state_secret: SecretType
+    state_secret: SecretsType
     cookie: CSRFCookie
     strict: bool
     allowed_scopes: Collection[str] | None
@@ -274,6 +291,11 @@ class Flow:
     def __post_init__(self) -> None:
         if isinstance(self.allowed_redirects, str) or isinstance(self.allowed_scopes, str):
             raise TypeError("allowed_redirects and allowed_scopes are lists: a text would allow every part of it.")
+        for secret in get_secret_values(self.state_secret):
+            if self.strict:
+                refuse_weak_secret(secret, "state_secret")
+            else:
+                warn_of_weak_secret(secret, "state_secret", stacklevel=4)
 
     @cached_property
     def exchange(self) -> CodeExchange:
@@ -293,8 +315,14 @@ class Flow:
 
     @property
     def authorize_responses(self) -> OpenAPIResponseType:
-        """Those of upstream, unless there is something to refuse."""
-        return AUTHORIZE.responses if self.allowed_redirects or self.allowed_scopes is not None else {}
+        """Those of upstream, unless there is something to refuse, or a target to go to."""
+        refusals = AUTHORIZE.responses if self.allowed_redirects or self.allowed_scopes is not None else {}
+        return {**self.redirect_responses, **refusals}
+
+    @property
+    def redirect_responses(self) -> OpenAPIResponseType:
+        description = "Where `redirect` asked for one: to the provider, and back to the target."
+        return {status.HTTP_303_SEE_OTHER: {"description": description}} if self.allowed_redirects else {}
 
     def route_class(self) -> type[SafeRoute]:
         """Of the callback: it takes the cookie away, and brings a browser that came for it to its target."""
@@ -352,16 +380,21 @@ class Flow:
             protections["extras_params"] = {"nonce": self.nonce(csrf_token)}
         return protections
 
-    def code_verifier(self, csrf_token: str) -> str:
-        """RFC 7636, section 4.1. Derived, so that it has to be kept nowhere; only we can derive it."""
-        return self._derive("code_verifier", csrf_token)
+    def code_verifier(self, csrf_token: str, state: str | None = None) -> str:
+        """RFC 7636, section 4.1. Derived, so that it has to be kept nowhere; only we can derive it.
 
-    def nonce(self, csrf_token: str) -> str:
-        return self._derive("nonce", csrf_token)
+        :param state: what came back, and is verified: the secret that signed it is perhaps not the first any more.
+        """
+        return self._derive("code_verifier", csrf_token, state)
 
-    def _derive(self, purpose: str, csrf_token: str) -> str:
-        key = _get_secret_value(self.state_secret).encode()
-        return _base64url(hmac.digest(key, f"{purpose}:{csrf_token}".encode(), "sha256"))
+    def nonce(self, csrf_token: str, state: str | None = None) -> str:
+        return self._derive("nonce", csrf_token, state)
+
+    def _derive(self, purpose: str, csrf_token: str, state: str | None) -> str:
+        secret, *older = get_secret_values(self.state_secret)
+        if older and state is not None:
+            _, secret = decode_with_secret(state, [secret, *older], [STATE_TOKEN_AUDIENCE], [JWT_ALGORITHM])
+        return _base64url(hmac.digest(secret.encode(), f"{purpose}:{csrf_token}".encode(), "sha256"))
 
     def is_checked_before_exchange(self, state: str | None) -> bool:
         """Every state, and where that has to be as upstream does it, those that look like ours."""
@@ -384,7 +417,7 @@ class Flow:
             raise InvalidState
         return claims
 
-    async def get_identity(self, token: OAuth2Token, csrf_token: str) -> Identity:
+    async def get_identity(self, token: OAuth2Token, csrf_token: str, state: str | None = None) -> Identity:
         """
         :raises EmailNotAvailable:
         :raises ProviderError:
@@ -412,7 +445,7 @@ class Flow:
         id_claims: dict[str, Any] = {}
         if self.verifier is not None:
             id_claims = await self.verifier.verify(
-                token.get("id_token"), nonce=self.nonce(csrf_token), access_token=access_token
+                token.get("id_token"), nonce=self.nonce(csrf_token, state), access_token=access_token
             )
             if id_claims["sub"] != account_id:
                 raise ProviderError  # OpenID Connect Core, section 5.3.2
@@ -461,27 +494,16 @@ class Flow:
     def _claims_of_this_browser(self, request: Request, *, is_expiry_verified: bool = True) -> dict[str, Any]:
         """Of a state that is ours, and perhaps too old, but tells where the browser was going."""
         try:
-            claims = jwt.decode(
+            claims, _ = decode_with_secret(
                 request.query_params.get("state", ""),
-                _get_secret_value(self.state_secret),
-                algorithms=[JWT_ALGORITHM],
-                audience=STATE_TOKEN_AUDIENCE,
+                get_secret_values(self.state_secret),
+                [STATE_TOKEN_AUDIENCE],
+                [JWT_ALGORITHM],
                 options={"verify_exp": is_expiry_verified},
             )
             return self._check_claims(request, claims)
-        except (jwt.PyJWTError, InvalidState, RecursionError, UnicodeEncodeError):
+        except (jwt.PyJWTError, InvalidState):
             return {}
-
-
-@contextmanager
-def collecting_ended_sessions() -> Iterator[list[Any]]:
-    """The users whose sessions have to end, since the manager replaced their credentials."""
-    users: list[Any] = []
-    token = users_with_ended_sessions.set(users)
-    try:
-        yield users
-    finally:
-        users_with_ended_sessions.reset(token)
 
 
 def _takes(function: Callable[..., Any], *names: str) -> bool:
@@ -556,7 +578,7 @@ def get_oauth_router(
     oauth_client: BaseOAuth2[Any],
     backend: AuthenticationBackend[models.UP, models.ID],
     get_user_manager: UserManagerDependency[models.UP, models.ID],
-    state_secret: SecretType,
+    state_secret: SecretsType,
     redirect_url: str | None = None,
     associate_by_email: bool = False,
     is_verified_by_default: bool = False,
@@ -588,7 +610,8 @@ def get_oauth_router(
     :param allowed_scopes: what a client may ask for; ``None`` allows everything.
     :param allowed_redirects: where a browser may want to be sent after ``/authorize?redirect=…``, to the letter.
     :param authenticator: over all backends of the application, whose sessions may have to end.
-    :raises ValueError: redirects are allowed, and the transport of the backend sets no cookie.
+    :raises ValueError: redirects are allowed, and the transport of the backend sets no cookie; or ``strict``, and a
+        ``state_secret`` is weak.
     :raises TypeError: a text stands where a list has to.
     """
     if allowed_redirects and not isinstance(backend.transport.scheme, APIKeyCookie):
@@ -599,6 +622,12 @@ def get_oauth_router(
     login_refusals, callback_refusals = (
         (VERIFIED_LOGIN, VERIFIED_LOGIN_CALLBACK) if requires_verification else (LOGIN, LOGIN_CALLBACK)
     )
+    # Version 15 documents a 200 whatever the transport answers.
+    successes: OpenAPIResponseType = {
+        code: documented
+        for code, documented in backend.transport.get_openapi_login_responses_success().items()
+        if code != status.HTTP_200_OK
+    }
     get_session_ender = (authenticator or Authenticator([backend], get_user_manager)).session_ender()
     flow = Flow(
         client=oauth_client,
@@ -644,10 +673,10 @@ def get_oauth_router(
         token, state = token_and_state
         with CALLBACK:
             claims = flow.check_state(request, state)
-            identity = await flow.get_identity(token, claims[CSRF_TOKEN_KEY])
+            identity = await flow.get_identity(token, claims[CSRF_TOKEN_KEY], state)
         is_vouched_for = identity.email_verified is not False
         may_link = identity.email_verified is True if policy == "verified" else is_vouched_for
-        with login_refusals, collecting_ended_sessions() as users:
+        with login_refusals, ending_sessions(end_sessions):
             user = await user_manager.oauth_callback(
                 flow.client.name,
                 *identity.arguments,
@@ -656,8 +685,6 @@ def get_oauth_router(
                 is_verified_by_default=is_verified_by_default and is_vouched_for,
                 **_further_arguments(user_manager, identity, policy),
             )
-        for ended in users:  # also if the login is refused now: nothing else would end them later
-            await end_sessions(ended)
         with login_refusals:
             refuse_unfit(user, requires_verification=requires_verification)
         # Not within the table: exceptions of the application's hooks are no refusals of ours.
@@ -677,7 +704,7 @@ def get_oauth_router(
         methods=["GET"],
         route_class_override=flow.route_class(),
         name=flow.callback_route,
-        responses=callback_refusals.responses,
+        responses={**successes, **flow.redirect_responses, **callback_refusals.responses},
         openapi_extra=login_openapi_extra(backend),
     )
     return router
@@ -697,7 +724,7 @@ def get_oauth_associate_router(
     authenticator: Authenticator[models.UP, models.ID],
     get_user_manager: UserManagerDependency[models.UP, models.ID],
     user_schema: type[schemas.U],
-    state_secret: SecretType,
+    state_secret: SecretsType,
     redirect_url: str | None = None,
     requires_verification: bool = False,
     *,
@@ -718,6 +745,7 @@ def get_oauth_associate_router(
     router = APIRouter(route_class=SafeRoute)
     get_current_active_user = authenticator.current_user(active=True, verified=requires_verification)
     route_name = f"oauth-associate:{oauth_client.name}"
+    unfit = {**_UNAUTHORIZED, **_UNVERIFIED} if requires_verification else _UNAUTHORIZED
     flow = Flow(
         client=oauth_client,
         purpose="associate",
@@ -742,7 +770,7 @@ def get_oauth_associate_router(
         "/authorize",
         name=f"{route_name}.authorize",
         response_model=OAuth2AuthorizeResponse,
-        responses=flow.authorize_responses,
+        responses={**unfit, **flow.authorize_responses},
     )
     async def authorize(
         request: Request,
@@ -764,7 +792,7 @@ def get_oauth_associate_router(
             claims = flow.check_state(request, state)
             if claims.get("sub") != str(user.id):
                 raise HTTPException(status.HTTP_400_BAD_REQUEST)
-            identity = await flow.get_identity(token, claims[CSRF_TOKEN_KEY])
+            identity = await flow.get_identity(token, claims[CSRF_TOKEN_KEY], state)
         with ASSOCIATE:
             user = await user_manager.oauth_associate_callback(user, flow.client.name, *identity.arguments, request)
         return user_schema.model_validate(user)
@@ -776,6 +804,6 @@ def get_oauth_associate_router(
         route_class_override=flow.route_class(),
         name=flow.callback_route,
         response_model=user_schema,
-        responses=ASSOCIATE_CALLBACK.responses,
+        responses={**unfit, **flow.redirect_responses, **ASSOCIATE_CALLBACK.responses},
     )
     return router

@@ -8,7 +8,7 @@ from fastapi_users.authentication.fresh import REAUTHENTICATION_RESPONSES
 from fastapi_users.exceptions import LastLoginMethod, OAuthAccountNotExists
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute
+from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, csrf_responses
 from fastapi_users.schemas import LinkedOAuthAccount
 
 UNLINK = Refusals(
@@ -18,6 +18,7 @@ UNLINK = Refusals(
 _UNAUTHORIZED: OpenAPIResponseType = {
     status.HTTP_401_UNAUTHORIZED: {"description": "Missing token or inactive user."},
 }
+_UNVERIFIED: OpenAPIResponseType = {status.HTTP_403_FORBIDDEN: {"description": "The user is not verified."}}
 _UNKNOWN: OpenAPIResponseType = {
     status.HTTP_404_NOT_FOUND: {"description": "The user has no such account."},
 }
@@ -37,16 +38,17 @@ def get_oauth_accounts_router(
     """
     router = APIRouter(route_class=SafeRoute)
     get_current_active_user = authenticator.current_user(active=True, verified=requires_verification)
-    get_fresh_user, refusals = get_current_active_user, _UNAUTHORIZED
+    unverified = _UNVERIFIED if requires_verification else {}
+    get_fresh_user, refusals = get_current_active_user, {**_UNAUTHORIZED, **unverified}
     if fresh is not None:
         get_fresh_user = authenticator.current_user(active=True, verified=requires_verification, fresh=fresh)
-        refusals = REAUTHENTICATION_RESPONSES
+        refusals = {**REAUTHENTICATION_RESPONSES, **unverified}
 
     @router.get(
         "/oauth-accounts",
         name="oauth-accounts:list",
         response_model=list[LinkedOAuthAccount],
-        responses=_UNAUTHORIZED,
+        responses={**_UNAUTHORIZED, **unverified},
     )
     async def list_accounts(user: Any = Depends(get_current_active_user)) -> Any:
         return user.oauth_accounts
@@ -56,7 +58,7 @@ def get_oauth_accounts_router(
         name="oauth-accounts:unlink",
         status_code=status.HTTP_204_NO_CONTENT,
         response_class=Response,
-        responses={**UNLINK.responses, **refusals, **_UNKNOWN},
+        responses={**UNLINK.responses, **refusals, **csrf_responses(authenticator.backends), **_UNKNOWN},
     )
     async def unlink(
         request: Request,

@@ -12,7 +12,7 @@ from fastapi_users.authentication.login import (
 from fastapi_users.exceptions import BadCredentials
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute
+from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, csrf_responses
 
 REAUTHENTICATE = Refusals(
     {BadCredentials: (ErrorCode.REAUTHENTICATE_BAD_CREDENTIALS, "Not the password of this user.")}
@@ -37,6 +37,7 @@ def get_reauthenticate_router(
     responses: OpenAPIResponseType = {
         **REAUTHENTICATE.responses,
         status.HTTP_401_UNAUTHORIZED: {"description": "Missing token or inactive user."},
+        **csrf_responses([backend]),
         **backend.transport.get_openapi_login_responses_success(),
     }
 

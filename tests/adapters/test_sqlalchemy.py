@@ -10,7 +10,7 @@ import anyio
 import pytest
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlmodel import Field as SQLModelField
 from sqlmodel import SQLModel
@@ -34,6 +34,7 @@ from tests.world import (
     OAuthAccount,
     RecommendedOAuthAccount,
     User,
+    UserManager,
     World,
 )
 
@@ -132,6 +133,7 @@ UMLAUTS = ["j\u00fcrgen@example.org", "J\u00dcRGEN@example.org", "J\u00fcrgen@ex
 async def test_of_fifty_registrations_of_one_address_one_succeeds(
     engine: str, spellings: list[str], tables: dict[str, Any], tmp_path: Path
 ) -> None:
+    """D1, D2, CONTRACT 16 row 16: the others got a 500, and with another spelling a user each."""
     async with database(engine, tmp_path) as url, World.on(url, plain="plain" in engine, **tables) as world:
         assert await register_many(world, spellings, 50) == [201] + [400] * 49
 
@@ -161,6 +163,7 @@ async def test_a_collation_that_tells_letter_case_apart_changes_nothing(tmp_path
 
 
 async def test_of_many_changes_to_one_address_one_succeeds(world: World) -> None:
+    """D1"""
     headers = []
     for index in range(6):
         await world.insert_user(f"user{index}@example.org")
@@ -179,7 +182,71 @@ async def test_of_many_changes_to_one_address_one_succeeds(world: World) -> None
     assert sorted(status_codes) == [200] + [400] * 5
 
 
+class OwnUpdate(SQLAlchemyUserDatabase[User, uuid.UUID]):
+    """As applications extend it."""
+
+    async def update(self, user: User, update_dict: dict[str, Any]) -> User:
+        return await super().update(user, {**update_dict, "nickname": "updated"})
+
+
+async def use_one_reset_token_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = await world.insert_user()
+    await world.client.post("/auth/forgot-password", json={"email": user.email})
+    token, arrived, all_arrived = world.outbox.token(to=user.email), list[str](), anyio.Event()
+
+    async def wait_for_the_others(self: Any, password: str, user: Any) -> None:
+        arrived.append(password)
+        if len(arrived) == 6:
+            all_arrived.set()
+        await all_arrived.wait()
+
+    monkeypatch.setattr(UserManager, "validate_password", wait_for_the_others)
+    answers: dict[str, tuple[int, Any]] = {}
+
+    async def reset(password: str) -> None:
+        answer = await world.client.post("/auth/reset-password", json={"token": token, "password": password})
+        answers[password] = (answer.status_code, answer.json())
+
+    async with anyio.create_task_group() as tasks:
+        for index in range(6):
+            tasks.start_soon(reset, f"password {index}")
+
+    lost = (400, {"detail": "RESET_PASSWORD_BAD_TOKEN"})
+    assert sorted(answers.values()) == [(200, None)] + [lost] * 5
+    (winner,) = [password for password, answer in answers.items() if answer != lost]
+    assert world.hooks == [("reset", user.email)]
+    assert await world.log_in(password=winner)
+
+
+@pytest.mark.parametrize("adapter", [SQLAlchemyUserDatabase, OwnUpdate], ids=["our update", "one of the application"])
+async def test_of_six_uses_of_a_reset_token_one_counts(
+    world: World, adapter: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requirement 24."""
+    monkeypatch.setattr("tests.world.SQLAlchemyUserDatabase", adapter)
+
+    await use_one_reset_token_at_once(world, monkeypatch)
+
+    async with world.session_maker() as session:
+        (user,) = (await session.execute(select(User))).unique().scalars()
+        assert user.nickname == ("updated" if adapter is OwnUpdate else None)
+
+
+@pytest.mark.parametrize("adapter", [SQLAlchemyUserDatabase, OwnUpdate], ids=["our update", "one of the application"])
+@pytest.mark.parametrize("engine", ["postgresql, asyncpg", "postgresql, psycopg"])
+async def test_it_does_so_too_where_the_database_has_an_error_for_the_others(
+    engine: str, adapter: type[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.world.SQLAlchemyUserDatabase", adapter)
+    async with database(engine, tmp_path) as url, World.on(url) as world:
+        world.session_maker = async_sessionmaker(
+            world.engine.execution_options(isolation_level="REPEATABLE READ"), expire_on_commit=False
+        )
+        await use_one_reset_token_at_once(world, monkeypatch)
+
+
 async def test_of_many_first_logins_with_one_account_all_succeed_and_make_one_user(world: World) -> None:
+    """D12"""
     status_codes: list[int] = []
 
     async def log_in() -> None:
@@ -199,6 +266,7 @@ async def test_of_many_first_logins_with_one_account_all_succeed_and_make_one_us
 
 
 async def test_a_duplicate_in_another_column_of_the_application_is_not_called_a_taken_address(world: World) -> None:
+    """CONTRACT 16 row 25: the error of the database stays what it is."""
     async with world.engine.begin() as connection:
         await connection.execute(text("CREATE UNIQUE INDEX one_nickname ON " + quoted(world, "user") + " (nickname)"))
     await world.insert_user("bob@example.org", nickname="Ann")
@@ -210,6 +278,7 @@ async def test_a_duplicate_in_another_column_of_the_application_is_not_called_a_
 
 
 async def test_a_user_with_accounts_is_deleted_as_upstreams_documentation_declares_them(world: World) -> None:
+    """CONTRACT 16 row 14"""
     user = await world.insert_user("ann@example.org")
     async with world.session_maker() as session:
         users = SQLAlchemyUserDatabase[User, uuid.UUID](session, User, OAuthAccount)
@@ -226,6 +295,7 @@ async def test_a_user_with_accounts_is_deleted_as_upstreams_documentation_declar
 
 @pytest.mark.parametrize("engine", list(DRIVERS))
 async def test_long_tokens_and_far_times_fit_in_the_recommended_tables(engine: str, tmp_path: Path) -> None:
+    """E16"""
     in_2038 = 2**31 + 1
     async with database(engine, tmp_path) as url, World.on(url, plain="plain" in engine, **RECOMMENDED) as world:
         world.provider.token = {"access_token": "a" * 5000, "refresh_token": "r" * 5000, "expires_at": in_2038}
@@ -249,7 +319,7 @@ def quoted(world: World, table: str) -> str:
 
 
 async def test_rows_that_differ_in_letter_case_only_do_not_break_login(tmp_path: Path) -> None:
-    """Old data may hold them (upstream answers 500 for ever): the exact spelling, else always the same one, counts."""
+    """D2, CONTRACT 16 row 15: of old rows the exact spelling counts, else always the same one; upstream answers 500."""
     async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}") as world:
         await world.insert_user("case@example.org", "lower case")
         await world.insert_user("CASE@example.org", "upper case")
@@ -281,6 +351,7 @@ class ConnectionLost(SQLAlchemyUserDatabase[User, uuid.UUID]):
 async def test_a_connection_that_is_cut_between_two_writes_leaves_no_half_made_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """D12"""
     monkeypatch.setattr("tests.world.SQLAlchemyUserDatabase", ConnectionLost)
     async with database("postgresql, asyncpg", tmp_path) as url, World.on(url) as world:
         answer = await world.client.get("/oauth/authorize")

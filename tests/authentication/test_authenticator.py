@@ -19,6 +19,7 @@ from fastapi_users.authentication import (
     Transport,
 )
 from fastapi_users.authentication.authenticator import DuplicateBackendNamesError
+from fastapi_users.router import get_auth_router
 from fastapi_users.testing import InMemoryUserDatabase, User
 from tests.test_manager import UserManager
 
@@ -109,6 +110,7 @@ async def ask(dependency: Any, headers: dict[str, str]) -> tuple[int, Any]:
     ],
 )
 async def test_flags_decide_who_passes(flags: dict[str, Any], refused: dict[str, int]) -> None:
+    """D19, E18: without ``active`` inactive users pass, as in version 15; the unverified get a 403."""
     required = authenticator(one).current_user(**flags)
     optional = authenticator(one).current_user(optional=True, **flags)
     for name, user in USERS.items():
@@ -166,6 +168,7 @@ def test_the_parameters_are_named_after_the_backends() -> None:
 
 @pytest.mark.parametrize("names", [["a", "a"], ["a-b", "ab"], ["user_manager"], ["strategy_x", "x"]])
 def test_names_that_meet_are_refused_when_a_dependency_is_made(names: list[str]) -> None:
+    """E8"""
     users = authenticator(*(Backend(name, BearerTransport("login"), by_name) for name in names))
 
     with pytest.raises(DuplicateBackendNamesError, match=names[0]):
@@ -184,6 +187,7 @@ def test_the_name_of_the_enabled_backends_is_only_taken_where_they_are_used() ->
 
 @pytest.mark.parametrize("name", ["--", "42", "\u0448\u043b\u044e\u0437", "class"])
 def test_a_name_that_is_none_for_a_parameter_is_refused_with_a_reason(name: str) -> None:
+    """E8, CONTRACT 16 row 11"""
     with pytest.raises(ValueError, match="cannot be turned into the name of a parameter"):
         authenticator(Backend(name, BearerTransport("login"), by_name)).current_user()
 
@@ -393,3 +397,65 @@ async def test_all_sessions_of_a_user_end_in_every_backend_that_can_end_them() -
         assert (await client.post("/")).status_code == 200
 
     assert ended == ["plain@example.org"] * 2
+
+
+async def test_every_backend_of_one_kind_stands_in_the_document() -> None:
+    """E9: of two cookies, or two bearer tokens, the last one took the place of the first."""
+
+    def cookie(name: str) -> CookieTransport:
+        return CookieTransport(cookie_name=name)
+
+    class Function(Transport):
+        @staticmethod
+        def scheme() -> None: ...  # type: ignore[override]  # any callable will do
+
+    bearer = BearerTransport("login")
+    backends = [
+        Backend("function", Function(), by_name),  # type: ignore[abstract]  # nothing is abstract at run time
+        Backend("one", cookie("one"), by_name),
+        Backend("two", cookie("two"), by_name),
+        Backend("three", bearer, by_name),
+        Backend("same", bearer, by_name),
+    ]
+    app = FastAPI()
+    for _ in range(2):
+        current_user = authenticator(*backends).current_user()
+
+    @app.get("/")
+    async def read(user: Any = Depends(current_user)) -> None: ...
+
+    document = app.openapi()
+    assert {name: scheme.get("name") for name, scheme in document["components"]["securitySchemes"].items()} == {
+        "APIKeyCookie_one": "one",
+        "APIKeyCookie": "two",
+        "OAuth2PasswordBearer": None,
+    }
+    assert document["paths"]["/"]["get"]["security"] == [
+        {"APIKeyCookie_one": []},
+        {"APIKeyCookie": []},
+        {"OAuth2PasswordBearer": []},
+    ]
+
+
+def test_a_backend_may_have_any_name_beside_an_answer() -> None:
+    named = Backend("response", header("response"), by_name)
+
+    parameters = inspect.signature(authenticator(named).session_ender(keeps_own=True)).parameters
+
+    assert {"user_manager", "response", "strategy_response"} <= {*parameters}
+
+
+def test_an_authenticator_of_the_application_is_asked_as_version_15_asks_it() -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Own(Authenticator[User, uuid.UUID]):
+        def current_user_token(  # type: ignore[override]  # upstream's signature
+            self, optional: bool = False, active: bool = False, verified: bool = False, superuser: bool = False
+        ) -> Any:
+            asked.append({"active": active, "verified": verified})
+            return super().current_user_token(optional, active, verified, superuser)
+
+    bearer = Backend("bearer", BearerTransport("login"), by_name)
+    get_auth_router(bearer, lambda: manager, Own([bearer], lambda: manager), requires_verification=True)
+
+    assert asked == [{"active": True, "verified": True}]

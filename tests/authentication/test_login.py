@@ -466,7 +466,7 @@ async def test_the_challenge_is_documented_where_a_login_can_be_interrupted(worl
     assert login_codes(world.app) == {
         "/auth/jwt/login": ["200", "202", "400", "422"],
         "/auth/cookie/login": ["200", "202", "204", "400", "422"],
-        "/oauth/callback": ["200", "202", "400", "422"],
+        "/oauth/callback": ["200", "202", "204", "400", "422"],
         "/auth/jwt/reauthenticate": ["200", "202", "400", "401", "422"],
     }
     responses = world.app.openapi()["paths"]["/auth/jwt/login"]["post"]["responses"]
@@ -496,3 +496,18 @@ async def test_a_backend_of_the_application_that_never_called_ours_goes_on_to_wo
 async def test_the_document_of_an_application_without_a_second_factor_stays_as_it_was(tmp_path: Path) -> None:
     async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'y.db'}") as plain:
         assert [code for codes in login_codes(plain.app).values() for code in codes if code == "202"] == []
+
+
+async def test_a_login_that_waits_goes_on_after_the_secret_was_rotated(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requirement 59: signature, digest and fingerprint of the ticket are those of the older secret."""
+    ticket = await challenged(world.client)
+    newer = "a newer secret of the tests, longer than 32 bytes"
+    monkeypatch.setattr(ToyManager, "login_ticket_secret", [newer, SECRET])
+
+    assert (await finish(world.client, ticket)).status_code == 200
+
+    ticket = await challenged(world.client)
+    monkeypatch.setattr(ToyManager, "login_ticket_secret", SECRET)
+    assert_refused(await finish(world.client, ticket), "TOY_BAD_TICKET")

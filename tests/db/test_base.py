@@ -1,4 +1,5 @@
 import uuid
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from fastapi_users.testing import User
         ("get_by_oauth_account", ["provider", "1"]),
         ("create", [{}]),
         ("update", [None, {}]),
+        ("update_where", [SimpleNamespace(id=1), {}, {}]),
         ("delete", [None]),
         ("add_oauth_account", [None, {}]),
         ("update_oauth_account", [None, None, {}]),
@@ -31,6 +33,7 @@ async def test_what_an_adapter_need_not_have_has_a_fallback_or_a_clear_error() -
     async with adapter.transaction():
         assert await adapter.reserve_email("ann@example.org", None)
         assert not await adapter.reserve_oauth_account("provider", "1")
+    assert adapter.has_field("whatever")
     with pytest.raises(NotImplementedError, match="BaseUserDatabase has no store"):
         adapter.store(User)
 

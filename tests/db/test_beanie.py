@@ -176,6 +176,7 @@ class TestAccessTokens(AccessTokenDatabaseSuite):
 
         assert [await tokens.delete_by_token("T"), await tokens.delete_by_token("U")] == [1, 0]
         assert await tokens.delete_by_user(user_id) == 1
+        assert await tokens.delete_by_user(user_id, except_tokens=["T"]) == 0
         assert deleted == ["T", "T"]
 
     async def test_times_are_read_as_mongodb_keeps_them(
@@ -275,6 +276,14 @@ async def test_a_field_that_does_not_exist_is_refused(user_db: Users) -> None:
     assert "password" not in await in_database(user)
 
 
+async def test_a_document_tells_its_fields() -> None:
+    class OpenUser(User, extra="allow"):
+        pass
+
+    assert [BeanieUserDatabase(User).has_field(name) for name in ("nickname", "role")] == [True, False]
+    assert BeanieUserDatabase(OpenUser).has_field("role")
+
+
 async def test_the_events_of_a_document_happen_and_are_written(database: Any) -> None:
     users = BeanieUserDatabase(WatchedUser, OAuthAccount)
     user = await users.create(ANN)
@@ -288,6 +297,53 @@ async def test_the_events_of_a_document_happen_and_are_written(database: Any) ->
     assert (stored["saves"], stored["nickname"], stored["oauth_accounts"][0]["access_token"]) == (3, "Ann", "new")
     with pytest.raises(AttributeError, match="a fault of the application"):
         await users.update(user, {"nickname": "stumble"})
+
+
+async def test_of_many_updates_on_the_same_condition_one_is_made(user_db: Users) -> None:
+    user = await user_db.create(ANN)
+
+    async def change() -> bool:
+        own_copy = await user_db.get(user.id)
+        assert own_copy is not None
+        return await user_db.update_where(own_copy, {"hashed_password": "h"}, {"hashed_password": "new"}) is own_copy
+
+    assert await at_once(10, change) == [False] * 9 + [True]
+
+
+async def test_an_update_of_the_application_is_called_on_a_condition_too(database: Any) -> None:
+    class Extended(BeanieUserDatabase[User]):
+        async def update(self, user: User, update_dict: dict[str, Any]) -> User:
+            return await super().update(user, {**update_dict, "nickname": "updated"})
+
+    users = Extended(User)
+    user, bob = await users.create(ANN), await users.create({**ANN, "email": "bob@example.org"})
+
+    assert await users.update_where(user, {"hashed_password": "other"}, {"is_verified": True}) is None
+    assert (user.nickname, user.is_verified) == (None, False)
+    assert await users.update_where(user, {"hashed_password": "h"}, {"is_verified": True}) is user
+    stored = await in_database(user)
+    assert (stored["nickname"], stored["is_verified"]) == ("updated", True)
+    assert (await users.update(bob, {})).nickname == "updated"
+
+
+async def test_the_events_of_a_document_happen_on_a_condition_too(database: Any) -> None:
+    users = BeanieUserDatabase(WatchedUser, OAuthAccount)
+    user = await users.create(ANN)
+
+    assert await users.update_where(user, {"hashed_password": "other"}, {"nickname": "Ann"}) is None
+    assert user.heard == []
+    assert await users.update_where(user, {"hashed_password": "h", "id": user.id}, {"nickname": "Ann"}) is user
+    assert user.heard == [f"saved {user.saves}"]
+    assert (await in_database(user))["nickname"] == "Ann"
+    with pytest.raises(AttributeError, match="a fault of the application"):
+        await users.update_where(user, {"hashed_password": "h"}, {"nickname": "stumble"})
+
+
+async def test_a_user_who_is_gone_is_not_updated_on_a_condition(user_db: Users) -> None:
+    user = await user_db.create(ANN)
+    await user_db.delete(user)
+
+    assert await user_db.update_where(user, {"hashed_password": "h"}, {"is_verified": True}) is None
 
 
 async def test_a_document_without_nulls_stays_without(database: Any) -> None:
@@ -314,6 +370,9 @@ async def test_a_document_with_revisions_refuses_an_old_copy(database: Any) -> N
     await users.update(user, {"is_superuser": True})
     with pytest.raises(RevisionIdWasChanged):
         await users.update(old_copy, {"is_active": False})
+    assert await users.update_where(old_copy, {"hashed_password": "h"}, {"is_active": False}) is None
+    assert await users.update_where(user, {"hashed_password": "h"}, {"is_active": False}) is user
+    await users.update(user, {"is_verified": False})
 
 
 async def test_a_document_may_derive_from_the_one_that_is_there(database: Any) -> None:
@@ -324,6 +383,7 @@ async def test_a_document_may_derive_from_the_one_that_is_there(database: Any) -
 
 
 async def test_of_spellings_in_old_data_always_the_same_is_found(database: Any) -> None:
+    """D2"""
     users = BeanieUserDatabase(LegacyUser)
     older = await users.create({**ANN, "email": "ann@example.org"})
     newer = await users.create({**ANN, "email": "ANN@example.org"})
@@ -409,7 +469,18 @@ async def test_of_two_users_who_add_the_same_account_at_most_one_has_it(user_db:
     assert (await in_database(late))["oauth_accounts"] == []
 
 
+async def test_the_name_of_one_account_and_the_id_of_another_are_nobodys(user_db: Users) -> None:
+    """CONTRACT 16 row 9"""
+    user = await user_db.create(ANN)
+    await user_db.add_oauth_account(user, {**ACCOUNT})
+    await user_db.add_oauth_account(user, {**ACCOUNT, "oauth_name": "other", "account_id": "2"})
+
+    assert await user_db.get_by_oauth_account("provider", "2") is None
+    assert await user_db.get_by_oauth_account("other", "2") == user
+
+
 async def test_without_an_account_model_there_are_no_accounts() -> None:
+    """E14: the error says what is missing."""
     users = BeanieUserDatabase(User)
     calls = [
         users.get_by_oauth_account("provider", "1"),
@@ -491,6 +562,7 @@ async def log_in(client: AsyncClient, email: str = "ann@example.org") -> dict[st
 
 
 async def test_an_account_goes_its_way_through_the_routes(client: AsyncClient, outbox: Outbox) -> None:
+    """E1, CONTRACT 16 row 4, for the ``null`` in place of a password."""
     assert await register(client, "Ann@example.org") == 201
     assert await register(client, "ann@EXAMPLE.org") == 400
     headers = await log_in(client, "aNN@example.org")
@@ -528,6 +600,7 @@ async def test_a_superuser_deletes_a_user(client: AsyncClient, user_db: Users) -
 
 
 async def test_of_many_registrations_of_one_address_one_succeeds(client: AsyncClient) -> None:
+    """D1, CONTRACT 16 row 16"""
     spellings = iter(["ann@example.org", "Ann@example.org"] * 10)
 
     assert await at_once(20, lambda: register(client, next(spellings))) == [201] + [400] * 19

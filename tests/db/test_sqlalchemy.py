@@ -1,9 +1,10 @@
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 from unittest.mock import AsyncMock
 
 import pytest
@@ -13,10 +14,13 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Select,
+    String,
     TypeDecorator,
     UniqueConstraint,
     create_engine,
     create_mock_engine,
+    delete,
+    event,
     func,
     inspect,
     select,
@@ -28,12 +32,15 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
+    Mapper,
+    Session,
     declared_attr,
     lazyload,
     mapped_column,
     relationship,
     scoped_session,
     sessionmaker,
+    synonym,
 )
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -52,7 +59,8 @@ from fastapi_users.db.sqlalchemy import (
     now_utc,
 )
 from fastapi_users.testing import weak_password_helper
-from tests.world import PASSWORD, SECRET, AccessToken, Note, OAuthAccount, RecommendedUser, User, World
+from tests.db.test_sqlalchemy_statements import recorded
+from tests.world import PASSWORD, SECRET, AccessToken, Note, OAuthAccount, OneTimeSecret, RecommendedUser, User, World
 
 ACCOUNT = {
     "oauth_name": "provider",
@@ -123,6 +131,7 @@ async def test_accounts_are_linked_found_and_changed(users: Users) -> None:
 
 
 async def test_without_an_account_table_there_are_no_accounts(session: AsyncSession) -> None:
+    """E14: the error says what is missing."""
     users = SQLAlchemyUserDatabase[User, uuid.UUID](session, User)
     user: Any = User()
     calls = [
@@ -198,6 +207,7 @@ def indexes(table: Any) -> dict[str, tuple[str, bool]]:
 
 
 def test_tables_get_the_indexes_without_which_look_ups_read_them_whole() -> None:
+    """D3"""
     assert indexes(User)["ix_user_email_lower"] == ('lower("user".email)', False)
     assert indexes(RecommendedUser)["ix_user_email_lower"] == ('lower("user".email)', True)
     assert indexes(OAuthAccount)["ix_oauth_account_user_id"] == ("oauth_account.user_id", False)
@@ -267,6 +277,7 @@ def test_arguments_and_indexes_of_the_application_are_left_alone() -> None:
 
 @pytest.mark.parametrize(("name", "made"), [("sqlite", True), ("postgresql", True), ("mysql", False)])
 def test_the_index_on_an_expression_is_made_where_the_database_has_such(name: str, made: bool) -> None:
+    """D3"""
     statements: list[str] = []
     engine: Any = create_mock_engine(
         f"{name}://", lambda statement, *_: statements.append(str(statement.compile(engine)))
@@ -300,6 +311,7 @@ def noload_accounts() -> Any:
 
 
 async def test_a_refused_write_leaves_the_user_readable(users: Users, session: AsyncSession) -> None:
+    """CONTRACT 16 row 25: the transaction is rolled back, and the error stays what it is."""
     await users.create({"email": "ann@example.org", "hashed_password": "h"})
     bob = await users.create({"email": "bob@example.org", "hashed_password": "h"})
 
@@ -333,6 +345,7 @@ async def test_a_subclass_keeps_its_own_way_to_delete_tokens(session: AsyncSessi
     assert await tokens.delete_by_token("T") == 1
     assert await tokens.delete_by_token("U") == 0
     assert await tokens.delete_by_user(user.id) == 1
+    assert await tokens.delete_by_user(user.id, except_tokens=["T"]) == 0
     assert deleted == ["T", "T"]
 
 
@@ -417,8 +430,15 @@ class PlainManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
         await cast("Any", self.user_db).session.commit()
 
 
-async def test_a_session_that_expires_on_commit_logs_in_out_and_deletes(tmp_path: Path) -> None:
-    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=PlainManager) as world:
+class TableManager(PlainManager):
+    one_time_secret_model = OneTimeSecret
+
+
+@pytest.mark.parametrize("manager_class", [PlainManager, TableManager])
+async def test_a_session_that_expires_on_commit_logs_in_out_and_deletes(
+    manager_class: type[Any], tmp_path: Path
+) -> None:
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=manager_class) as world:
         user = await world.insert_user(is_superuser=True)
         world.session_maker = async_sessionmaker(world.engine)
 
@@ -510,6 +530,7 @@ async def test_a_registry_of_plain_sessions_works(world: World) -> None:
 
 
 async def test_accounts_that_were_not_loaded_go_with_their_user_too(users: Users, world: World) -> None:
+    """CONTRACT 16 row 14"""
     user = await users.create({"email": "ann@example.org", "hashed_password": "h"})
     await users.add_oauth_account(user, ACCOUNT)
     async with world.session_maker() as session:
@@ -557,3 +578,302 @@ async def test_nobody_has_no_address_or_one_that_no_column_holds(users: Users) -
 
     for email in (nothing, "", "\u00e9" * 60_000):
         assert await users.get_by_email(email) is None
+
+
+async def test_a_table_tells_its_columns(session: AsyncSession) -> None:
+    class OwnBase(DeclarativeBase):
+        pass
+
+    class OwnUser(SQLAlchemyBaseUserTableUUID, OwnBase):
+        nickname: Mapped[str | None]
+        alias = synonym("nickname")
+
+    users = SQLAlchemyUserDatabase[OwnUser, uuid.UUID](session, OwnUser)
+    names = ["email", "nickname", "alias", "role", "metadata", "registry", "oauth_accounts", "__table__"]
+
+    assert [users.has_field(name) for name in names] == [True, True, True, *[False] * 5]
+    assert not SQLAlchemyUserDatabase(session, User, OAuthAccount).has_field("oauth_accounts")
+
+
+# An update on a condition
+
+
+async def statements_of(
+    world: World, work: Callable[[Any, Any], Awaitable[None]], *, users_class: type[Any] = Users
+) -> list[str]:
+    """Of a conditional update that ``work`` has prepared."""
+    user_id = (await world.insert_user()).id
+    async with world.session_maker() as session:
+        users = users_class(session, User, OAuthAccount)
+        user = await users.get(user_id)
+        await work(users, user)
+        with recorded(world) as traffic:
+            assert (
+                await users.update_where(user, {"hashed_password": user.hashed_password}, {"nickname": "Ann"}) is user
+            )
+        assert await users.update_where(user, {"hashed_password": "another"}, {"nickname": "Bob"}) is None
+        assert user.nickname == "Ann"
+    reloaded = await world.reload(user)
+    assert reloaded is not None
+    assert reloaded.nickname == "Ann"
+    return traffic.statements
+
+
+DIRECT, THROUGH_THE_ORM = ["UPDATE"], ["UPDATE", "SELECT", "UPDATE"]
+
+
+async def prepare_nothing(users: Any, user: Any) -> None: ...
+
+
+async def test_an_update_on_a_condition_is_one_statement(world: World) -> None:
+    assert await statements_of(world, prepare_nothing) == DIRECT
+
+
+async def test_an_update_of_the_application_is_called_on_a_condition_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    update = SQLAlchemyUserDatabase.update
+
+    async def own_update(self: Any, user: Any, update_dict: dict[str, Any]) -> Any:
+        called.append(update_dict["nickname"])
+        return await update(self, user, update_dict)
+
+    async def on_the_instance(users: Any, user: Any) -> None:
+        users.update = partial(own_update, users)
+
+    async def as_a_patch(users: Any, user: Any) -> None:
+        monkeypatch.setattr(SQLAlchemyUserDatabase, "update", own_update)
+
+    class Own(Users):
+        update = own_update
+
+    assert await statements_of(world, prepare_nothing, users_class=Own) == THROUGH_THE_ORM
+    await forget_everybody(world)
+    assert await statements_of(world, on_the_instance) == THROUGH_THE_ORM
+    await forget_everybody(world)
+    assert await statements_of(world, as_a_patch) == THROUGH_THE_ORM
+    assert called == ["Ann"] * 3
+
+
+async def forget_everybody(world: World) -> None:
+    async with world.engine.begin() as connection:
+        await connection.execute(delete(User))
+
+
+@pytest.mark.parametrize(
+    ("of", "name"),
+    [
+        ("class", "before_update"),
+        ("class", "after_update"),
+        ("attribute", "set"),
+        ("session", "before_flush"),
+        ("session", "after_flush"),
+        ("session", "after_flush_postexec"),
+        ("session", "before_commit"),
+        ("every class", "before_update"),
+        ("every session", "before_flush"),
+    ],
+)
+async def test_whoever_listens_to_the_orm_hears_of_an_update_on_a_condition(world: World, of: str, name: str) -> None:
+    """An audit trail of the application, say."""
+    heard: list[str] = []
+    targets: dict[str, Any] = {
+        "class": User,
+        "attribute": User.nickname,
+        "every class": Mapper,
+        "every session": Session,
+    }
+
+    def hear(*_: Any) -> None:
+        heard.append(name)
+
+    async def listen(users: Any, user: Any) -> None:
+        targets["session"] = users.session.sync_session
+        event.listen(targets[of], name, hear)
+
+    try:
+        assert await statements_of(world, listen) == THROUGH_THE_ORM
+    finally:
+        event.remove(targets[of], name, hear)
+    assert name in heard
+
+
+async def test_in_a_savepoint_an_update_on_a_condition_is_undone_with_it(world: World) -> None:
+    user_id = (await world.insert_user()).id
+    async with world.session_maker() as session:
+        users = SQLAlchemyUserDatabase[User, uuid.UUID](session, User, OAuthAccount)
+        user = await users.get(user_id)
+        assert user is not None
+        async with users.transaction():
+            savepoint = await session.begin_nested()
+            assert await users.update_where(user, {"nickname": None}, {"nickname": "Ann"}) is user
+            await savepoint.rollback()
+            await session.refresh(user)
+            assert user.nickname is None
+
+
+async def test_what_only_the_orm_can_write_goes_through_it_on_a_condition_too(tmp_path: Path) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class Sealed(TypeDecorator[str]):
+        """Different each time, as encryption is."""
+
+        impl = String
+        cache_ok = True
+
+        def process_bind_param(self, value: Any, dialect: Any) -> str:
+            return f"{uuid.uuid4()} {value}"
+
+        def process_result_value(self, value: Any, dialect: Any) -> str:
+            return str(value.partition(" ")[2])
+
+    class Person(SQLAlchemyBaseUserTable[int], Base):
+        id: Mapped[int] = mapped_column(primary_key=True)
+        sealed: Mapped[str] = mapped_column(Sealed, default="s")
+        changed: Mapped[int] = mapped_column(default=0, onupdate=7)
+        kind: Mapped[str] = mapped_column(default="person")
+        plain = synonym("sealed")
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "person"}  # noqa: RUF012 -- SQLAlchemy's
+
+    class Employee(Person):
+        __tablename__ = "employee"
+        id: Mapped[int] = mapped_column(ForeignKey("user.id"), primary_key=True)
+        desk: Mapped[str] = mapped_column(default="")
+        __mapper_args__ = {"polymorphic_identity": "employee"}  # noqa: RUF012 -- SQLAlchemy's
+
+    class Versioned(SQLAlchemyBaseUserTable[int], Base):
+        __tablename__ = "versioned"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        version: Mapped[int] = mapped_column()
+        __mapper_args__ = {"version_id_col": version}  # noqa: RUF012 -- SQLAlchemy's
+
+    class Numbered(SQLAlchemyBaseUserTable[int], Base):
+        __tablename__ = "numbered"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        number: Mapped[int] = mapped_column(default=1)
+        heard: ClassVar[list[str]] = []
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            self.heard.append(name)
+            super().__setattr__(name, value)
+
+    cases: list[tuple[type[Any], dict[str, Any], dict[str, Any], dict[str, Any]]] = [
+        (Person, {"sealed": "s"}, {"is_verified": True}, {"is_verified": True, "changed": 7}),
+        (Person, {"plain": "s"}, {"is_verified": True}, {"is_verified": True, "changed": 7}),
+        (Person, {"hashed_password": "h"}, {"is_verified": True}, {"is_verified": True, "changed": 7}),
+        (Employee, {"hashed_password": "h"}, {"desk": "d", "email": "e@example.org"}, {"desk": "d", "changed": 7}),
+        (Versioned, {"hashed_password": "h"}, {"is_verified": True}, {"is_verified": True, "version": 2}),
+        (Numbered, {"hashed_password": "h"}, {"number": 5}, {"number": 5}),
+        (Numbered, {"hashed_password": "h"}, {"stray": 5}, {"stray": 5}),
+    ]
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}")
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    for number, (table, expected, change, found) in enumerate(cases):
+        async with AsyncSession(engine, expire_on_commit=False) as session:
+            users = SQLAlchemyUserDatabase[Any, int](session, table)
+            user = await users.create({"email": f"{number}@example.org", "hashed_password": "h"})
+            Numbered.heard.clear()
+            wrong = dict.fromkeys(expected, "wrong")
+
+            assert await users.update_where(user, wrong, change) is None
+            assert await users.update_where(user, expected, change) is user
+            assert {name: getattr(user, name) for name in found} == found
+            assert table is not Numbered or Numbered.heard[-1] in change
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        users = SQLAlchemyUserDatabase[Any, int](session, Numbered)
+        five: Any = await users.get_by_email("5@example.org")
+        updated: Any = await users.update_where(five, {"number": 5}, {"number": Numbered.number + 1})
+        assert (updated is five, five.number) == (True, 6)
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["outside a transaction", "inside one"])
+async def test_what_the_database_refuses_comes_through_an_update_on_a_condition(users: Users, inside: bool) -> None:
+    await users.create({"email": "ann@example.org", "hashed_password": "h"})
+    bob = await users.create({"email": "bob@example.org", "hashed_password": "h"})
+
+    async def take_the_address() -> None:
+        async with users.transaction() if inside else nullcontext():
+            await users.update_where(bob, {"hashed_password": "h"}, {"email": "ann@example.org"})
+
+    with pytest.raises(IntegrityError):
+        await take_the_address()
+    assert (bob.email, bob.oauth_accounts) == ("bob@example.org", [])
+
+
+class OwnUpdate(Users):
+    update = SQLAlchemyUserDatabase.create  # type: ignore[assignment]  # it is never called
+
+
+@pytest.mark.parametrize("users_class", [Users, OwnUpdate])
+async def test_a_user_who_is_gone_is_not_updated_on_a_condition(world: World, users_class: type[Any]) -> None:
+    user_id = (await world.insert_user()).id
+    async with world.session_maker() as session:
+        users = users_class(session, User, OAuthAccount)
+        user = await users.get(user_id)
+        await forget_everybody(world)
+
+        assert await users.update_where(user, {"hashed_password": user.hashed_password}, {"nickname": "Ann"}) is None
+
+
+async def test_where_the_condition_does_not_hold_what_waits_in_the_session_is_not_written(
+    users: Users, world: World
+) -> None:
+    user: Any = await users.create({"email": "ann@example.org", "hashed_password": "h"})
+    user.nickname = "Ann"
+
+    assert await users.update_where(user, {"hashed_password": "other"}, {"is_verified": True}) is None
+
+    reloaded = await world.reload(user)
+    assert reloaded is not None
+    assert (reloaded.nickname, user.nickname) == (None, None)
+    assert user.oauth_accounts == []
+
+
+# Tokens of deleted users
+
+
+async def test_the_tokens_of_a_deleted_user_do_not_open_the_account_of_the_next_one(tmp_path: Path) -> None:
+    """D20: SQLite enforces foreign keys only where each connection asks for it, and gives ids again."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Person(SQLAlchemyBaseUserTable[int], Base):
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Token(SQLAlchemyBaseAccessTokenTable[int], Base):
+        user_id: Mapped[int] = mapped_column(ForeignKey("user.id", ondelete="cascade"))
+
+    class Machine(Base):
+        __tablename__ = "machine"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class MachineToken(SQLAlchemyBaseAccessTokenTable[int], Base):
+        __tablename__ = "machine_token"
+        user_id: Mapped[int] = mapped_column(ForeignKey("machine.id"))
+
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}")
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        users = SQLAlchemyUserDatabase[Person, int](session, Person)
+        tokens = SQLAlchemyAccessTokenDatabase[Any](session, Token)
+        machines = SQLAlchemyAccessTokenDatabase[Any](session, MachineToken)
+        bob = await users.create({"email": "bob@example.org", "hashed_password": "h"})
+        ann = await users.create({"email": "ann@example.org", "hashed_password": "h"})
+        for user in (ann, bob):
+            await tokens.create({"token": user.email, "user_id": user.id})
+        await machines.create({"token": "M", "user_id": ann.id})
+
+        await users.delete(ann)
+        next_one = await users.create({"email": "cleo@example.org", "hashed_password": "h"})
+
+        assert next_one.id == ann.id
+        assert await tokens.get_by_token("ann@example.org") is None
+        assert await tokens.get_by_token("bob@example.org") is not None
+        assert await machines.get_by_token("M") is not None
+    await engine.dispose()

@@ -122,7 +122,10 @@ async def test_an_account_from_registration_to_a_new_password(
     authorization = await log_in(demo)
     assert (await demo.get("/users/me", headers=authorization)).json()["email"] == EMAIL
 
-    answer = await demo.patch("/users/me", json={"email": "lovelace@example.com"}, headers=authorization)
+    change = {"email": "lovelace@example.com"}
+    answer = await demo.patch("/users/me", json=change, headers=authorization)
+    assert (answer.status_code, answer.json()) == (400, {"detail": "UPDATE_USER_CURRENT_PASSWORD_REQUIRED"})
+    answer = await demo.patch("/users/me", json={**change, "current_password": PASSWORD}, headers=authorization)
     assert (answer.status_code, answer.json()["is_verified"]) == (200, False)
     answer = await demo.post("/auth/verify", json={"token": await newest_token(demo)})
     assert (answer.status_code, answer.json()["is_verified"]) == (200, True)
@@ -143,7 +146,8 @@ async def test_an_account_from_registration_to_a_new_password(
 async def test_every_mail_of_an_account_is_shown_as_its_reader_sees_it(demo: httpx.AsyncClient) -> None:
     await register(demo)
     authorization = await log_in(demo)
-    await demo.patch("/users/me", json={"email": "lovelace@example.com"}, headers=authorization)
+    change = {"email": "lovelace@example.com", "current_password": PASSWORD}
+    await demo.patch("/users/me", json=change, headers=authorization)
     await demo.post("/auth/forgot-password", json={"email": "lovelace@example.com"})
     body = {"token": await newest_token(demo), "password": "another-horse-battery"}
     await demo.post("/auth/reset-password", json=body)
@@ -225,7 +229,7 @@ async def test_the_events_are_listed_the_newest_first(demo: httpx.AsyncClient) -
     assert rows == [
         ["deleted", user_id, *origin, '{"email": "ada@example.com"}'],
         ["logged_in", user_id, *origin, '{"methods": ["pwd"], "backend": "jwt"}'],
-        ["login_failed", "", *origin, '{"identifier": "ada@example.com", "method": "pwd"}'],
+        ["login_failed", user_id, *origin, '{"identifier": "ada@example.com", "method": "pwd"}'],
         ["verification_requested", user_id, *origin, ""],
         ["registered", user_id, *origin, '{"email": "ada@example.com", "oauth_name": null}'],
     ]
@@ -358,14 +362,16 @@ async def test_opening_the_links_uses_no_token_up(demo: httpx.AsyncClient) -> No
 @pytest.mark.parametrize(
     ("password", "reason"),
     [
-        ("7 chars", "The password needs at least 8 characters."),
-        ("I am ADA the first", "The password must not contain your e-mail address."),
+        ("14 characters.", "Use at least 15 characters."),
+        ("Ada at FastAPI-Users 2024", "This password is made of your address, your name or the name of this site."),
+        ("P@ssw0rd12345678!", "Many people use this password, or parts of it."),
     ],
 )
 async def test_a_bad_password_is_refused_with_the_reason(demo: httpx.AsyncClient, password: str, reason: str) -> None:
     answer = await demo.post("/auth/register", json={"email": EMAIL, "password": password})
     assert answer.status_code == 400
-    assert answer.json() == {"detail": {"code": "REGISTER_INVALID_PASSWORD", "reason": reason}}
+    assert answer.json()["detail"]["code"] == "REGISTER_INVALID_PASSWORD"
+    assert answer.json()["detail"]["reason"].startswith(reason)
 
 
 async def test_an_address_with_two_letters_may_have_them_in_its_password(demo: httpx.AsyncClient) -> None:

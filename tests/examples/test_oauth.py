@@ -67,6 +67,8 @@ async def accounts(app: httpx.AsyncClient) -> dict[str, str]:
 
 
 async def register(app: httpx.AsyncClient) -> str:
+    answer = await app.post("/auth/register", json={**ANN, "password": "ann@example.org"})
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (400, "REGISTER_INVALID_PASSWORD")
     answer = await app.post("/auth/register", json=ANN)
     assert answer.status_code == 201, answer.text
     user_id: str = answer.json()["id"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import Request
 
 from fastapi_users import BaseUserManager, UUIDIDMixin
 from fastapi_users.mail import MailTemplates, MemoryMailer, Message
@@ -28,6 +29,10 @@ class Manager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
     def __init__(self, user_db: Any, world: World) -> None:
         super().__init__(user_db, weak_password_helper())
         self.mailer = world.outbox
+        self.world = world
+
+    async def on_background_error(self, error: Exception, request: Request | None = None) -> None:
+        self.world.hooks.append((type(error), request is not None))
 
 
 @pytest.fixture
@@ -51,7 +56,8 @@ async def test_an_account_can_be_led_by_its_mails_alone(world: World) -> None:
     body = {"token": world.outbox.token(to=EMAIL), "password": "new " + PASSWORD}
     assert (await post("/auth/reset-password", json=body)).status_code == 200
     headers = await world.log_in(password="new " + PASSWORD)
-    await world.client.patch("/users/me", json={"password": PASSWORD, "nickname": "Ann"}, headers=headers)
+    answer = await world.client.patch("/users/me", json={"password": PASSWORD, "nickname": "Ann"}, headers=headers)
+    headers = {"Authorization": answer.headers["authorization"]}  # the old token has ended
     await world.client.patch("/users/me", json={"email": "new@example.org"}, headers=headers)
 
     assert sent(world) == [
@@ -68,6 +74,25 @@ async def test_an_account_can_be_led_by_its_mails_alone(world: World) -> None:
     assert 'href="https://ui.test/verify?token=eyJ' in (verify.html or "")
     assert "https://ui.test/reset?x=1&token=eyJ" in reset.text
     assert "new@example.org" in world.outbox.last(to=EMAIL).text
+
+
+async def test_a_change_of_the_address_is_confirmed_by_the_new_one_and_told_to_the_old_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Manager, "email_change_requires_confirmation", True)
+    await world.insert_user()
+    headers = {**await world.log_in(), "User-Agent": "Firefox"}
+    world.outbox.messages.clear()
+    await world.client.patch("/users/me", json={"email": "new@example.org"}, headers=headers)
+
+    assert sent(world) == [("email_change", "new@example.org"), ("email_change_requested", EMAIL)]
+    confirmation = world.outbox.last(to="new@example.org")
+    assert confirmation.subject == "Confirm your new e-mail address for Example"
+    assert "https://ui.test/verify?token=eyJ" in confirmation.text
+    assert "120 minutes" in confirmation.text
+    warning = world.outbox.last(to=EMAIL)
+    assert "new@example.org" in warning.text
+    assert "eyJ" not in warning.text + (warning.html or "")
 
 
 async def test_a_new_login_tells_from_where(world: World) -> None:
@@ -142,9 +167,10 @@ async def test_a_mail_server_that_is_down_breaks_nothing_and_no_token_is_logged(
         answer = await world.client.post("/auth/forgot-password", json={"email": EMAIL})
 
     assert answer.status_code == 202
-    ours = [record.getMessage() for record in caplog.records if record.name.startswith("fastapi_users")]
+    ours = [record.getMessage().splitlines()[0] for record in caplog.records if record.name.startswith("fastapi_users")]
     assert ours == ["A mail was not sent: reset_password (OSError)"]
     assert "eyJ" not in caplog.text
+    assert world.hooks == [(OSError, True)]
 
 
 async def test_a_template_that_fails_breaks_nothing(

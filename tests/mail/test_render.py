@@ -16,8 +16,11 @@ TOKEN = "eyJh.eyJz.s-g_n"
 CONTEXTS: dict[str, dict[str, Any]] = {
     "verify": {"token": TOKEN, "expires_in_minutes": 60},
     "reset_password": {"token": TOKEN, "expires_in_minutes": 60},
+    "email_change": {"token": TOKEN, "expires_in_minutes": 60},
+    "email_change_requested": {"new_email": "new@example.org"},
     "email_changed": {"new_email": "new@example.org"},
     "password_changed": {},
+    "already_registered": {},
     "new_login": {
         "time": datetime(2030, 1, 2, 3, 4, tzinfo=timezone.utc),
         "address": "192.0.2.1",
@@ -68,7 +71,7 @@ def test_html_needs_nothing_from_elsewhere(name: str) -> None:
         assert sign not in mail.html
 
 
-@pytest.mark.parametrize("name", ["verify", "reset_password"])
+@pytest.mark.parametrize("name", ["verify", "email_change", "reset_password"])
 def test_without_an_address_of_a_page_the_mail_holds_the_token(name: str) -> None:
     mail = MailTemplates().render(name, to=ANN, context=CONTEXTS[name])
 
@@ -78,13 +81,14 @@ def test_without_an_address_of_a_page_the_mail_holds_the_token(name: str) -> Non
     assert "href" not in mail.html
 
 
-@pytest.mark.parametrize("name", ["verify", "reset_password"])
+@pytest.mark.parametrize("name", ["verify", "email_change", "reset_password"])
 def test_with_the_address_of_a_page_the_mail_holds_a_link_to_it(name: str) -> None:
     templates = MailTemplates(
         verify_url="https://app.test/verify", reset_password_url="https://app.test/reset_password"
     )
     mail = templates.render(name, to=ANN, context=CONTEXTS[name])
-    link = f"https://app.test/{name}?token={TOKEN}"
+    page = "verify" if name == "email_change" else name
+    link = f"https://app.test/{page}?token={TOKEN}"
 
     assert f"\n{link}\n" in mail.text
     assert mail.html is not None
@@ -92,7 +96,7 @@ def test_with_the_address_of_a_page_the_mail_holds_a_link_to_it(name: str) -> No
     assert f">{link}</a>" in mail.html
 
 
-@pytest.mark.parametrize("name", ["verify", "reset_password"])
+@pytest.mark.parametrize("name", ["verify", "email_change", "reset_password"])
 def test_the_lifetime_is_told_where_there_is_one(name: str) -> None:
     def render(minutes: int | None) -> Message:
         return MailTemplates().render(name, to=ANN, context={**CONTEXTS[name], "expires_in_minutes": minutes})

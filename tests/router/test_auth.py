@@ -1,11 +1,14 @@
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from fastapi import Depends
 
+from fastapi_users.authentication import JWTStrategy
+from fastapi_users.authentication.strategy import InMemoryDenylist
 from fastapi_users.testing import frozen_clock
-from tests.world import PASSWORD, World
+from tests.world import PASSWORD, SECRET, User, World
 
 CREDENTIALS = {"username": "ann@example.org", "password": PASSWORD}
 
@@ -68,6 +71,7 @@ async def test_unknown_users_wrong_passwords_and_inactive_users_get_the_same_ref
     "stored", ["", "!", "plain text", "$argon2id$v=19$m=65536,t=3,p=4$bad", "$2b$12$short", "\ud7ff"]
 )
 async def test_a_stored_hash_that_nobody_can_read_is_a_wrong_password(world: World, stored: str) -> None:
+    """E4, CONTRACT 16 row 18"""
     user = await world.insert_user()
     async with world.session_maker() as session:
         session.add(user)
@@ -183,3 +187,17 @@ async def test_a_route_of_the_application_gets_the_user(world: World) -> None:
 
     assert (await world.client.get("/hello")).status_code == 401
     assert (await world.client.get("/hello", headers=await world.log_in())).json() == "Hello ann@example.org"
+
+
+async def test_a_revocable_bearer_token_ends_with_the_logout(world: World) -> None:
+    """Requirement 43: also for whoever kept a copy."""
+    denylist = InMemoryDenylist()
+    strategies = world.app.dependency_overrides
+    strategies[world.bearer.get_strategy] = lambda: JWTStrategy[User, UUID](SECRET, 3600, revoke=denylist)
+    await world.insert_user()
+    headers, other = await world.log_in(), await world.log_in()
+
+    assert (await world.client.post("/auth/jwt/logout", headers=headers)).status_code == 204
+
+    assert (await world.client.get("/users/me", headers=headers)).status_code == 401
+    assert (await world.client.get("/users/me", headers=other)).status_code == 200

@@ -1,18 +1,23 @@
 import json
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from httpx import ASGITransport, AsyncClient
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.background import BackgroundTask
 
+from fastapi_users.background import Work, do_later
 from fastapi_users.exceptions import InvalidPasswordException, InvalidVerifyToken, UserAlreadyExists
 from fastapi_users.mail import MemoryMailer, Message
 from fastapi_users.mail.delivery import send_later
 from fastapi_users.router import ErrorCode
 from fastapi_users.router.common import Refusals, SafeRoute, presentable, presentable_email, presentable_error
+from tests.world import PASSWORD, User, UserManager, World
 
 TABLE = Refusals(
     {
@@ -167,6 +172,153 @@ async def test_an_answer_is_sent_before_the_mails_are() -> None:
     assert order == ["http.response.start", "http.response.body", "mail"]
 
 
+class Refused(Exception):
+    pass
+
+
+class Teapot(HTTPException):
+    def __init__(self) -> None:
+        super().__init__(418)
+
+
+async def answer_refused(request: Request, error: Exception) -> Response:
+    return Response(f"async, for {type(error).__name__}")
+
+
+def answer_status(request: Request, error: Exception) -> Response:
+    return Response("in a thread, for the status", 418)
+
+
+class Answerer:
+    async def __call__(self, request: Request, error: Exception) -> Response:
+        return Response("an object", 409)
+
+
+async def outermost(request: Request, error: Exception) -> Response:
+    return Response("outside of everything", 500)
+
+
+class Refusing:
+    """A route that leaves something for later and then fails; the log says what happened in which order."""
+
+    def __init__(
+        self,
+        error: Exception | None,
+        handlers: dict[Any, Any] | None = None,
+        *,
+        route_class: type[SafeRoute] = SafeRoute,
+        leaves_work: bool = True,
+    ) -> None:
+        self.log: list[str] = []
+        router = APIRouter(route_class=route_class)
+
+        async def get_session() -> AsyncIterator[None]:
+            try:
+                yield
+            except Exception as seen:
+                self.log.append(f"closed by {type(seen).__name__}")
+                raise
+            self.log.append("closed")
+
+        async def note() -> None:
+            self.log.append("work")
+
+        @router.get("/")
+        async def refuse(request: Request, session: None = Depends(get_session)) -> str:
+            if leaves_work:
+                await do_later(Work(do=note, failure="It failed"), request=request, needs_dependencies=True)
+            if error is not None:
+                raise error
+            return "done"
+
+        self.app = FastAPI(exception_handlers=handlers)
+        self.app.include_router(router)
+
+    async def get(self) -> tuple[int, str]:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            async def send_and_note(message: Any) -> None:
+                await send(message)
+                self.log.append(message["type"].removeprefix("http.response."))
+
+            await self.app(scope, receive, send_and_note)
+
+        async with AsyncClient(transport=ASGITransport(app), base_url="https://app.test") as client:
+            answer = await client.get("/")
+        return answer.status_code, answer.text
+
+
+@pytest.mark.parametrize(
+    ("error", "handlers", "answer"),
+    [
+        (HTTPException(400, "No"), {}, (400, '{"detail":"No"}')),
+        (HTTPException(400, "No"), {500: outermost, Exception: outermost}, (400, '{"detail":"No"}')),
+        (Refused(), {Refused: answer_refused}, (200, "async, for Refused")),
+        (Teapot(), {418: answer_status, Teapot: outermost}, (418, "in a thread, for the status")),
+        (Teapot(), {HTTPException: Answerer()}, (409, "an object")),
+    ],
+)
+async def test_a_refusal_is_sent_by_the_application_s_handler_before_work_that_needs_the_session(
+    error: Exception, handlers: dict[Any, Any], answer: tuple[int, str]
+) -> None:
+    """FastAPI closes the session before it makes an answer of an exception."""
+    refusing = Refusing(error, handlers)
+
+    assert await refusing.get() == answer
+    assert refusing.log == ["start", "body", "work", "closed"]
+
+
+async def test_where_nothing_waits_exceptions_take_the_usual_way() -> None:
+    refusing = Refusing(HTTPException(400, "No"), leaves_work=False)
+
+    assert await refusing.get() == (400, '{"detail":"No"}')
+    assert refusing.log == ["closed by HTTPException", "start", "body"]
+
+
+@pytest.mark.parametrize("handlers", [{}, {500: outermost}, {Exception: outermost}])
+async def test_an_error_without_a_handler_goes_on_and_the_work_left_out_is_logged(
+    caplog: pytest.LogCaptureFixture, handlers: dict[Any, Any]
+) -> None:
+    refusing = Refusing(Refused(), handlers)
+
+    with pytest.raises(Refused):
+        await refusing.get()
+    assert refusing.log == ["closed by Refused", "start", "body"]
+    assert caplog.messages == ["It failed (the request ended before)"]
+
+
+async def test_a_validation_error_of_the_route_itself_is_masked_too() -> None:
+    error = RequestValidationError([{"type": "x", "loc": ("body", "password"), "msg": "m", "input": "hunter2"}])
+
+    status_code, text = await Refusing(error).get()
+
+    assert status_code == 422
+    assert "hunter2" not in text
+
+
+async def test_a_route_class_of_the_application_can_still_change_the_answer() -> None:
+    log: list[str] = []
+
+    class Route(SafeRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handle_and_change(request: Request) -> Response:
+                response = await handle(request)
+                log.append(bytes(response.body).decode())
+                response.status_code = 201
+                response.headers["x-changed"] = "yes"
+                response.background = BackgroundTask(log.append, "background")
+                return response
+
+            return handle_and_change
+
+    refusing = Refusing(None, route_class=Route)
+
+    assert await refusing.get() == (201, '"done"')
+    assert log == ['"done"', "background"]
+    assert refusing.log == ["start", "body", "work", "closed"]
+
+
 @pytest.mark.parametrize(
     "email", ["Ann@Example.org", "j\u00fcrgen@b\u00fccher.example", "ann@intranet", "o'hara+x@a-b.co"]
 )
@@ -188,3 +340,73 @@ def test_what_is_no_address_is_none(email: Any) -> None:
 @given(st.text() | st.none() | st.binary() | st.integers())
 def test_whatever_a_provider_says_is_an_address_or_none(email: Any) -> None:
     assert presentable_email(email) in (email, None)
+
+
+CREDENTIALS = {"username": "ann@example.org", "password": PASSWORD}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status_code"),
+    [
+        ("POST", "/auth/jwt/login", {"data": CREDENTIALS}, 200),
+        ("POST", "/auth/cookie/login", {"data": CREDENTIALS}, 204),
+        ("POST", "/auth/jwt/login", {"data": {**CREDENTIALS, "password": "wrong"}}, 400),
+        ("POST", "/auth/jwt/login", {"data": {}}, 422),
+        ("POST", "/auth/jwt/reauthenticate", {"json": {"password": PASSWORD}}, 200),
+        ("POST", "/auth/register", {"json": {"email": "new@example.org", "password": PASSWORD}}, 201),
+        ("POST", "/auth/request-verify-token", {"json": {"email": "ann@example.org"}}, 202),
+        ("GET", "/users/me", {}, 200),
+        ("PATCH", "/users/me", {"json": {}}, 200),
+        ("GET", "/users/nobody", {}, 403),
+        ("GET", "/account/oauth-accounts", {}, 200),
+        ("GET", "/oauth/authorize", {}, 200),
+        ("GET", "/oauth/authorize?redirect=/", {}, 303),
+        ("GET", "/oauth/callback", {}, 400),
+    ],
+)
+async def test_no_answer_with_tokens_or_personal_data_is_kept_by_a_cache(
+    tmp_path: Path, method: str, path: str, body: dict[str, Any], status_code: int
+) -> None:
+    """Requirement 81, E10 (RFC 6749, section 5.1; cookies.no_store_on_login, no_store_on_me)."""
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", allowed_redirects=["/"]) as world:
+        await world.insert_user()
+        headers = await world.log_in()
+
+        answer = await world.client.request(method, path, headers=headers, **body)
+
+        assert (answer.status_code, answer.headers.get_list("cache-control")) == (status_code, ["no-store"])
+
+
+async def test_a_refusal_that_is_redirected_is_not_kept_by_a_cache_either(tmp_path: Path) -> None:
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", allowed_redirects=["/"]) as world:
+        start = await world.client.get("/oauth/authorize?redirect=/")
+        state = start.headers["location"].partition("state=")[2].partition("&")[0]
+
+        answer = await world.client.get(f"/oauth/callback?state={state}&error=access_denied")
+
+        assert (answer.status_code, answer.headers["location"]) == (303, "/?error=access_denied")
+        assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_what_the_application_says_of_caches_stays(tmp_path: Path) -> None:
+    class Caching(UserManager):
+        async def on_after_login(self, user: User, request: Any = None, response: Response | None = None) -> None:
+            assert response is not None
+            response.headers["Cache-Control"] = "private, max-age=5"
+
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=Caching) as world:
+        await world.insert_user()
+
+        answer = await world.client.post("/auth/jwt/login", data=CREDENTIALS)
+
+        assert answer.headers.get_list("cache-control") == ["private, max-age=5"]
+
+
+@pytest.mark.parametrize("body", [b'{"email": "\xff"}', b"[" * 100_000, b"1" * 5000], ids=["bytes", "depth", "digits"])
+async def test_a_body_that_cannot_be_read_is_a_422_like_any_other_that_is_no_json(world: World, body: bytes) -> None:
+    """Requirement 84: FastAPI answers 400 here, which these routes do not document."""
+    answer = await world.client.post(
+        "/auth/forgot-password", content=body, headers={"Content-Type": "application/json"}
+    )
+
+    assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body"])

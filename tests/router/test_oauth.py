@@ -10,6 +10,7 @@ from httpx import Response as Answer
 from httpx_oauth.exceptions import GetIdEmailError
 from httpx_oauth.oauth2 import GetAccessTokenError
 from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastapi_users.jwt import generate_jwt
 from fastapi_users.router.oauth import CSRF_TOKEN_COOKIE_NAME, generate_csrf_token, generate_state_token
@@ -84,6 +85,17 @@ async def test_a_local_user_with_the_same_address_is_not_taken_over(world: World
     assert await users_of(world) == [{"email": "ann@example.org", "is_verified": False, "accounts": []}]
 
 
+async def test_another_account_with_the_same_address_is_somebody_else(world: World) -> None:
+    """D23: who it is, the id says, and nothing that can change."""
+    assert (await finish(world.client, "oauth", state=await begin(world.client, "oauth"))).status_code == 204
+    world.provider.account = ("account-2", "ann@example.org")
+
+    answer = await finish(world.client, "oauth", state=await begin(world.client, "oauth"))
+
+    assert (answer.status_code, answer.json()) == (400, {"detail": "OAUTH_USER_ALREADY_EXISTS"})
+    assert [user["accounts"] for user in await users_of(world)] == [[("account-1", "ann@example.org")]]
+
+
 async def test_a_local_user_with_the_same_address_is_linked_where_the_application_wants_it(tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path / 'x.db'}"
     async with World.on(url, associate_by_email=True, is_verified_by_default=True) as world:
@@ -154,6 +166,7 @@ async def test_linking_needs_a_login(world: World) -> None:
 async def test_a_state_that_is_not_the_one_of_this_browser_is_refused(
     world: World, flow: str, state: str | None, code: str
 ) -> None:
+    """D9, CONTRACT 16 row 5 and row 7"""
     await world.insert_user()
     headers = {**await world.log_in(), "Cookie": f"{CSRF_TOKEN_COOKIE_NAME}=C"}
     params = {} if state is None else {"state": state}
@@ -178,6 +191,7 @@ async def test_a_browser_without_the_right_cookie_is_refused(world: World, flow:
 
 
 async def test_a_cookie_that_is_not_ascii_is_refused(world: World) -> None:
+    """D9, CONTRACT 16 row 7"""
     state = generate_state_token({"csrftoken": "\xe9"}, SECRET)
     headers: Any = {"Cookie": f"{CSRF_TOKEN_COOKIE_NAME}=".encode() + b"\xe8"}
 
@@ -188,6 +202,7 @@ async def test_a_cookie_that_is_not_ascii_is_refused(world: World) -> None:
 
 @pytest.mark.parametrize("claims", [{}, {"sub": "somebody else"}])
 async def test_linking_refuses_a_state_that_names_another_user_or_none(world: World, claims: dict[str, str]) -> None:
+    """D9, CONTRACT 16 row 6"""
     await world.insert_user()
     headers = {**await world.log_in(), "Cookie": f"{CSRF_TOKEN_COOKIE_NAME}=C"}
     state = generate_state_token({"csrftoken": "C", **claims}, SECRET)
@@ -209,6 +224,7 @@ async def test_a_state_expires(world: World) -> None:
 
 @pytest.mark.parametrize("flow", ["oauth", "associate"])
 async def test_what_the_provider_refuses_is_a_400(world: World, flow: str) -> None:
+    """CONTRACT 16 row 23"""
     await world.insert_user()
     headers = await world.log_in()
 
@@ -269,3 +285,29 @@ async def test_a_redirect_url_of_the_application_is_used_for_both_steps(tmp_path
 def test_csrf_tokens_are_random_and_long() -> None:
     assert len(generate_csrf_token()) == 43
     assert generate_csrf_token() != generate_csrf_token()
+
+
+async def test_the_cookies_of_a_flow_keep_the_promise_of_their_name(tmp_path: Path) -> None:
+    """Requirement 68 (oauth.csrf_cookie_prefix; RFC 6265bis, section 4.1.3)."""
+    name = "__Host-oauth"
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", csrf_token_cookie_name=name) as world:
+        answer = await world.client.get("/oauth/authorize")
+
+    cookies = answer.headers.get_list("set-cookie")
+    assert len(cookies) == 2
+    for cookie in cookies:
+        assert cookie.startswith(name)
+        assert cookie.endswith("; HttpOnly; Max-Age=3600; Path=/; SameSite=lax; Secure")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"csrf_token_cookie_secure": False},
+        {"csrf_token_cookie_path": "/oauth"},
+        {"csrf_token_cookie_domain": "app.test"},
+    ],
+)
+def test_a_name_that_promises_what_the_cookie_of_a_flow_is_not_is_refused_at_the_start(flags: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="'__Host-oauth' only"):
+        World(create_async_engine("sqlite+aiosqlite://"), csrf_token_cookie_name="__Host-oauth", **flags)

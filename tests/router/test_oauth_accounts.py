@@ -10,7 +10,7 @@ from httpx import Response as Answer
 from fastapi_users.db import BaseUserDatabase
 from fastapi_users.events import Event, OAuthAccountUnlinked, Subscribers
 from fastapi_users.exceptions import LastLoginMethod, OAuthAccountNotExists
-from fastapi_users.manager import users_with_ended_sessions
+from fastapi_users.manager import ending_sessions
 from fastapi_users.router import get_oauth_accounts_router
 from fastapi_users.testing import frozen_clock
 from tests.router.test_oauth import LOGGED_OUT, begin, finish
@@ -182,14 +182,16 @@ async def test_a_removal_is_a_change_of_credentials(world: World) -> None:
     user = await world.insert_user()
     one, _ = await link(world, await world.log_in(), "one", "two")
     ended: list[Any] = []
-    token = users_with_ended_sessions.set(ended)
+
+    async def end_sessions(user: Any) -> None:
+        ended.append(user)
 
     async with world.session_maker() as session:
         manager = world.make_manager(session)
         own = await manager.get(user.id)
-        assert await manager.oauth_remove_account(own, uuid.UUID(one["id"])) is own
+        with ending_sessions(end_sessions):
+            assert await manager.oauth_remove_account(own, uuid.UUID(one["id"])) is own
 
-    users_with_ended_sessions.reset(token)
     assert ended == [own]
 
 

@@ -12,14 +12,16 @@ from fastapi import HTTPException
 from httpx import AsyncClient, ConnectError, Response
 from httpx_oauth.oauth2 import GetAccessTokenError, OAuth2Token
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastapi_users.authentication.login import LoginInterrupted
 from fastapi_users.cipher import TokenCipher
+from fastapi_users.exceptions import InsecureSecretWarning
 from fastapi_users.router.oauth import generate_state_token, get_oauth_router, is_email_verified
 from fastapi_users.testing import frozen_clock
 from tests.router.test_oauth import begin, finish, users_of
 from tests.toy import ToyManager
-from tests.world import PASSWORD, SECRET, OAuthAccount, Provider, UserManager, World
+from tests.world import PASSWORD, SECRET, OAuthAccount, Provider, UserManager, UserRead, World
 
 COOKIE = "fastapiusersoauthcsrf"
 TARGETS = ["/welcome", "https://ui.test/back?tab=1#top"]
@@ -58,7 +60,7 @@ async def query_of(client: AsyncClient, **params: Any) -> dict[str, list[str]]:
 
 
 async def test_a_state_is_used_once(either: World) -> None:
-    """Row 15, oauth.state_replay."""
+    """D8, weakness 15, oauth.state_replay."""
     state = await begin(either.client, "oauth")
     assert (await finish(either.client, "oauth", state=state)).status_code == 204
 
@@ -67,7 +69,7 @@ async def test_a_state_is_used_once(either: World) -> None:
 
 
 async def test_the_cookies_of_a_flow_go_with_it(either: World) -> None:
-    """Oauth.csrf_cookie_cleared."""
+    """D8, CONTRACT 16 row 22, oauth.csrf_cookie_cleared."""
     await finish(either.client, "oauth", state=await begin(either.client, "oauth"))
 
     assert [name for name in either.client.cookies if name.startswith(COOKIE)] == []
@@ -109,6 +111,7 @@ async def test_tabs_that_are_left_open_do_not_fill_the_browser_with_cookies(eith
 
 
 async def test_a_state_counts_for_ten_minutes(either: World) -> None:
+    """CONTRACT 16 row 22"""
     with frozen_clock() as clock:
         early, late = await begin(either.client, "oauth"), await begin(either.client, "oauth")
         clock.advance(seconds=599)
@@ -121,7 +124,7 @@ async def test_a_state_counts_for_ten_minutes(either: World) -> None:
 
 
 async def test_a_state_serves_one_purpose(either: World) -> None:
-    """D8, oauth.state_flow_confusion: log in and associate, both ways."""
+    """D8, D9, CONTRACT 16 row 6, oauth.state_flow_confusion: log in and associate, both ways."""
     await either.insert_user()
     headers = await either.log_in()
     login, associate = await begin(either.client, "oauth"), await begin(either.client, "associate", headers)
@@ -173,7 +176,7 @@ async def test_a_refusal_takes_the_cookie_too(strict: World) -> None:
 
 
 async def test_pkce_binds_the_code_to_the_flow(strict: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Oauth.pkce (RFC 7636): the verifier of the exchange is the one of the challenge, and none that was sent."""
+    """D11, oauth.pkce (RFC 7636): the verifier is the one of the challenge, and none that was sent."""
     verifiers: list[str | None] = []
 
     async def exchange(code: str, redirect_uri: str, code_verifier: str | None = None) -> OAuth2Token:
@@ -246,7 +249,7 @@ async def test_upstreams_call_gets_upstreams_arguments(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("scopes", "status_code"), [([], 200), (["openid"], 200), (["openid", "admin"], 400)])
 async def test_a_client_asks_for_the_allowed_scopes_only(strict: World, scopes: list[str], status_code: int) -> None:
-    """Oauth.scopes_from_client."""
+    """D11, oauth.scopes_from_client."""
     answer = await strict.client.get("/oauth/authorize", params={"scopes": scopes})
 
     assert answer.status_code == status_code
@@ -391,7 +394,10 @@ async def test_a_login_without_a_refresh_token_keeps_the_one_from_before(either:
         assert [account.refresh_token for account in await session.scalars(select(OAuthAccount))] == ["REFRESH"]
 
 
-async def test_a_target_that_is_no_longer_allowed_is_not_gone_to(strict: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("params", "status"), [({}, 204), ({"error": "access_denied"}, 400)])
+async def test_a_target_that_is_no_longer_allowed_is_not_gone_to(
+    strict: World, params: dict[str, str], status: int
+) -> None:
     claims: dict[str, str] = {
         "csrftoken": "C",
         "provider": "provider",
@@ -400,9 +406,10 @@ async def test_a_target_that_is_no_longer_allowed_is_not_gone_to(strict: World, 
     }
     name = f"{COOKIE}_{hashlib.sha256(b'C').hexdigest()[:10]}"
 
-    answer = await finish(strict.client, "oauth", {"Cookie": f"{name}=C"}, state=generate_state_token(claims, SECRET))
+    state = generate_state_token(claims, SECRET)
+    answer = await finish(strict.client, "oauth", {"Cookie": f"{name}=C"}, state=state, **params)
 
-    assert answer.status_code == 204
+    assert answer.status_code == status
     assert "location" not in answer.headers
 
 
@@ -513,7 +520,7 @@ async def test_a_text_is_no_list(strict: World, options: dict[str, Any]) -> None
 async def test_only_what_can_be_asked_for_is_documented(strict: World, tmp_path: Path) -> None:
     operation = strict.app.openapi()["paths"]["/oauth/authorize"]["get"]
     assert [parameter["name"] for parameter in operation["parameters"]] == ["scopes", "redirect"]
-    assert sorted(operation["responses"]) == ["200", "400", "422"]
+    assert sorted(operation["responses"]) == ["200", "303", "400", "422"]
 
     async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'y.db'}") as world:
         operation = world.app.openapi()["paths"]["/oauth/authorize"]["get"]
@@ -629,7 +636,7 @@ async def test_the_profile_becomes_fields_of_a_new_user(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("email", ["", "no address", "a@b@c", "x" * 400 + "@example.org", "ann@example.org\n"])
 async def test_an_address_that_is_none_is_not_taken_over(either: World, email: str) -> None:
-    """Row 16: an empty one merges strangers, a malformed one cannot be shown again."""
+    """Weakness 16: an empty one merges strangers, a malformed one cannot be shown again."""
     either.provider.account = ("account-1", email)
 
     answer = await finish(either.client, "oauth", state=await begin(either.client, "oauth"))
@@ -643,7 +650,7 @@ class Encrypting(UserManager):
 
 
 async def test_the_tokens_of_a_provider_can_be_kept_encrypted(tmp_path: Path) -> None:
-    """Storage.oauth_tokens_plain."""
+    """D22, storage.oauth_tokens_plain."""
     async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=Encrypting) as world:
         for refresh_token in ("REFRESH", None):
             world.provider.token["refresh_token"] = refresh_token
@@ -657,3 +664,45 @@ async def test_the_tokens_of_a_provider_can_be_kept_encrypted(tmp_path: Path) ->
             assert account.refresh_token is not None
             assert Encrypting.oauth_token_cipher.decrypt(account.refresh_token) == "REFRESH"
             assert account.refresh_token != "REFRESH"
+
+
+def test_what_a_callback_answers_is_documented() -> None:
+    """CONTRACT 16 row 17: version 15 knows the 200 of a bearer token only, no 401 and few of the codes."""
+    world = World(create_async_engine("sqlite+aiosqlite://"), allowed_redirects=TARGETS)
+    paths = world.app.openapi()["paths"]
+
+    codes = {path: {*paths[path]["get"]["responses"]} for path in paths if path.endswith(("/authorize", "/callback"))}
+    assert codes == {
+        "/oauth/authorize": {"200", "303", "400", "422"},
+        "/oauth/callback": {"200", "204", "303", "400", "422"},
+        "/associate/authorize": {"200", "303", "400", "401", "422"},
+        "/associate/callback": {"200", "303", "400", "401", "422"},
+    }
+    careful = World(create_async_engine("sqlite+aiosqlite://"), requires_verification=True).app.openapi()["paths"]
+    for path in ("/associate/authorize", "/associate/callback", "/account/oauth-accounts"):
+        assert {"401", "403"} <= {*careful[path]["get"]["responses"]}
+    assert {"401", "403"} <= {*careful["/account/oauth-accounts/{id}"]["delete"]["responses"]}
+    for flow, refusal in (("oauth", "OAUTH_USER_ALREADY_EXISTS"), ("associate", "OAUTH_ACCOUNT_ALREADY_LINKED")):
+        refusals = paths[f"/{flow}/callback"]["get"]["responses"]["400"]["content"]["application/json"]["examples"]
+        assert {"OAUTH_INVALID_STATE", "OAUTH_NOT_AVAILABLE_EMAIL", refusal} <= {*refusals}
+
+
+# secrets
+
+
+async def test_a_weak_secret_is_told_of_when_the_router_is_made(strict: World) -> None:
+    """D16, requirement 58."""
+    users = strict.fastapi_users
+    with pytest.warns(InsecureSecretWarning, match="state_secret is well-known") as told:
+        users.get_oauth_router(strict.provider, strict.cookie, "SECRET")
+    assert len(told) == 1
+
+    users.get_oauth_associate_router(strict.provider, UserRead, [SECRET, "SECRET"])
+
+
+async def test_strict_refuses_a_weak_secret(strict: World) -> None:
+    users = strict.fastapi_users
+    with pytest.raises(ValueError, match="state_secret is well-known"):
+        users.get_oauth_router(strict.provider, strict.cookie, "SECRET", strict=True)
+    with pytest.raises(ValueError, match="state_secret is only 1 bytes long"):
+        users.get_oauth_associate_router(strict.provider, UserRead, [SECRET, "x"], strict=True)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 from httpx import AsyncClient, Response
@@ -11,7 +11,7 @@ from httpx_oauth.clients.openid import OpenID
 
 from examples.provider import OIDCProvider
 from tests.router.test_oauth import users_of
-from tests.world import World
+from tests.world import SECRET, World
 
 CALLBACK = "https://app.test/oauth/callback"
 ANN = {"email": "ann@example.org", "email_verified": True, "name": "Ann"}
@@ -82,6 +82,7 @@ async def test_the_code_of_another_flow_is_refused_by_the_provider(world: World)
 async def test_whatever_does_not_hold_is_refused(
     world: World, provider: OIDCProvider, switches: dict[str, Any]
 ) -> None:
+    """D23 for the ``sub``, which is that of the ID token of this issuer."""
     for name, value in switches.items():
         setattr(provider, name, value)
 
@@ -121,3 +122,27 @@ async def test_silence_of_the_profile_is_not_filled_by_another_address(world: Wo
     answer = await log_in(world)
 
     assert (answer.status_code, answer.json()) == (400, {"detail": "OAUTH_USER_ALREADY_EXISTS"})
+
+
+async def test_a_flow_goes_on_after_the_secret_was_rotated(world: World, provider: OIDCProvider) -> None:
+    """Requirement 59: state, verifier and nonce come from the secret under which it began."""
+    newer = "a newer secret of the tests, longer than 32 bytes"
+    for prefix, secrets in (("/rotated", [newer, SECRET]), ("/dropped", newer)):
+        router = world.fastapi_users.get_oauth_router(
+            world.provider, world.cookie, secrets, CALLBACK, strict=True, associate_by_email=True
+        )
+        world.app.include_router(router, prefix=prefix)
+
+    async def begin_and_finish(begin: str, finish: str) -> int:
+        begun = await world.client.get(f"{begin}/authorize")
+        async with AsyncClient() as browser:
+            redirect = await browser.get(begun.json()["authorization_url"])
+        query = dict(parse_qsl(urlsplit(redirect.headers["location"]).query))
+        return (await world.client.get(f"{finish}/callback", params=query)).status_code
+
+    assert await begin_and_finish("/oauth", "/rotated") == 204
+    assert await begin_and_finish("/rotated", "/rotated") == 204
+    assert await begin_and_finish("/rotated", "/dropped") == 204
+    assert await begin_and_finish("/rotated", "/oauth") == 400
+    assert await begin_and_finish("/oauth", "/dropped") == 400
+    assert all(request["code_verifier"] for request in provider.token_requests)

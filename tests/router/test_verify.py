@@ -40,6 +40,7 @@ async def test_asking_for_a_token_answers_the_same_for_everyone(world: World, em
 
 
 async def test_an_inactive_user_can_be_verified_and_stays_inactive(world: World) -> None:
+    """D19, as it was."""
     user = await world.insert_user()
     token = await mailed_token(world)
     async with world.session_maker() as session:

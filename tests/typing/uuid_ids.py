@@ -25,7 +25,7 @@ from fastapi_users.authentication import (
 )
 from fastapi_users.authentication.fresh import REAUTHENTICATION_RESPONSES
 from fastapi_users.authentication.login import CredentialCheck, LoginAttempt, LoginInterrupted
-from fastapi_users.authentication.strategy import DatabaseStrategy
+from fastapi_users.authentication.strategy import DatabaseStrategy, Denylist, InMemoryDenylist
 from fastapi_users.authentication.strategy.db import AccessTokenDatabase
 from fastapi_users.db import (
     BaseUserDatabase,
@@ -120,7 +120,7 @@ class UserManager(SecondFactor, UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
     reset_password_token_secret = SECRET
     verification_token_secret = SecretStr(SECRET)
     reset_password_token_lifetime_seconds = 600
-    login_ticket_secret = SecretStr(SECRET)
+    login_ticket_secret = (SecretStr(SECRET), SECRET)
     second_factor = "otp"
 
     subscribers = subscribers
@@ -160,6 +160,15 @@ class UserManager(SecondFactor, UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
 
     async def on_after_password_changed(self, user: User, request: Request | None = None) -> None:
         await super().on_after_password_changed(user, request)
+
+    async def on_after_duplicate_registration(self, user: User, request: Request | None = None) -> None:
+        await super().on_after_duplicate_registration(user, request)
+
+    async def on_after_failed_login(self, email: str, user: User | None, request: Request | None = None) -> None:
+        await super().on_after_failed_login(email, user, request)
+
+    async def on_background_error(self, error: Exception, request: Request | None = None) -> None:
+        await super().on_background_error(error, request)
 
     async def on_after_email_changed(self, user: User, old_email: str, request: Request | None = None) -> None:
         await super().on_after_email_changed(user, old_email, request)
@@ -260,6 +269,10 @@ async def get_database_strategy(
 
 
 jwt_backend = AuthenticationBackend(name="jwt", transport=bearer_transport, get_strategy=get_jwt_strategy)
+rotated_strategy = JWTStrategy[User, uuid.UUID](
+    [SECRET, SecretStr(SECRET)], 3600, revoke=InMemoryDenylist(), strict=True
+)
+assert_type(rotated_strategy.revoke, Denylist | None)
 lambda_backend = AuthenticationBackend[User, uuid.UUID](
     name="lambda", transport=bearer_transport, get_strategy=lambda: JWTStrategy(SecretStr(SECRET), None)
 )

@@ -3,10 +3,11 @@ from typing import TYPE_CHECKING
 from fastapi_users._lazy import Source, lazy_names
 from fastapi_users.authentication.strategy.base import Authentication, Strategy, StrategyDestroyNotSupportedError
 from fastapi_users.authentication.strategy.db import AP, AccessTokenDatabase, AccessTokenProtocol, DatabaseStrategy
+from fastapi_users.authentication.strategy.denylist import Denylist, InMemoryDenylist, StoreDenylist
 from fastapi_users.authentication.strategy.jwt import JWTStrategy
 
 if TYPE_CHECKING:
-    from fastapi_users.authentication.strategy.redis import RedisStrategy
+    from fastapi_users.authentication.strategy.redis import RedisDenylist, RedisStrategy
 
     __all__ = [
         "AP",
@@ -14,11 +15,17 @@ if TYPE_CHECKING:
         "AccessTokenProtocol",
         "Authentication",
         "DatabaseStrategy",
+        "Denylist",
+        "InMemoryDenylist",
         "JWTStrategy",
+        "RedisDenylist",
         "RedisStrategy",
+        "StoreDenylist",
         "Strategy",
         "StrategyDestroyNotSupportedError",
     ]
+
+_REDIS = Source("fastapi_users.authentication.strategy.redis", extra="redis")
 
 __getattr__ = lazy_names(
     __name__,
@@ -28,9 +35,12 @@ __getattr__ = lazy_names(
         "AccessTokenProtocol",
         "Authentication",
         "DatabaseStrategy",
+        "Denylist",
+        "InMemoryDenylist",
         "JWTStrategy",
+        "StoreDenylist",
         "Strategy",
         "StrategyDestroyNotSupportedError",
     ],
-    {"RedisStrategy": Source("fastapi_users.authentication.strategy.redis", extra="redis")},
+    {"RedisDenylist": _REDIS, "RedisStrategy": _REDIS},
 )

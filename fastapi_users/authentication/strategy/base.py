@@ -9,6 +9,9 @@ from typing import Any, Generic, Protocol
 from fastapi_users import exceptions
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
+from fastapi_users.schemas import is_storable
+
+MAX_TIME = 250_000_000_000  # in the year 9892: Python knows no times after 9999
 
 
 class StrategyDestroyNotSupportedError(Exception):
@@ -68,6 +71,8 @@ def is_digest(stored: str) -> bool:
 
 def stored_forms(token: str, *, hash_tokens: bool) -> list[str]:
     """Under which values a token may be stored: its digest and, as before the digests were switched on, itself."""
+    if not is_storable(token):
+        return []
     return (
         [token] if not hash_tokens else [token_digest(token)] if token.startswith("$") else [token_digest(token), token]
     )

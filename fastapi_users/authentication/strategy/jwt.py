@@ -1,18 +1,41 @@
+import hmac
+import secrets
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from datetime import datetime, timezone
-from typing import Any, Generic
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any, Generic, TypeGuard
 
 import jwt
 
 from fastapi_users.authentication.strategy.base import (
+    MAX_TIME,
     Authentication,
     Strategy,
     StrategyDestroyNotSupportedError,
     current_authentication,
     get_token_owner,
 )
-from fastapi_users.jwt import SecretType, decode_jwt, generate_jwt
+from fastapi_users.authentication.strategy.denylist import Denylist
+from fastapi_users.insecure import endless, refuse_weak_secret, warn_of_weak_secret, warn_once
+from fastapi_users.jwt import (
+    SecretsType,
+    VerifyingKey,
+    decode_with_secret,
+    generate_jwt,
+    get_secret_values,
+    is_asymmetric,
+    is_symmetric,
+    key_length_weakness,
+    load_verifying_key,
+    read_key_id,
+)
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
+
+_REQUIRED = ["exp", "iat", "jti", "fgpt"]
 
 
 class JWTStrategyDestroyNotSupportedError(StrategyDestroyNotSupportedError):
@@ -21,46 +44,74 @@ class JWTStrategyDestroyNotSupportedError(StrategyDestroyNotSupportedError):
 
 
 class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
-    """Signed tokens (RFC 7519) that nothing is stored for.
+    """Signed tokens (RFC 7519) that nothing is stored for, unless there is a ``revoke``.
 
     ``lifetime_seconds`` of ``None`` or 0 makes tokens that never expire. With an asymmetric ``algorithm`` (RS256,
     ES256), ``secret`` is the private and ``public_key`` the public key, as PEM. Only ``algorithm`` is accepted on
-    reading, whatever the token says (RFC 8725, section 3.1).
+    reading, whatever the token says (RFC 8725, section 3.1). Both may be lists: the first secret signs, and whatever
+    one of the public keys, or of the secrets, fits is accepted.
+
+    A token ends when the password or the address of its user changes, since it carries a keyed fingerprint of both
+    (``fgpt``). Tokens without one, as upstream makes them, count until they expire.
+
+    :param revoke: a list of tokens that were ended, asked once per request. Without one, logging out ends a token only
+        for a client that forgets it.
+    :param strict: a lifetime and strong secrets are demanded, and of every token ``exp``, ``iat``, ``jti`` and ``fgpt``.
+    :raises ValueError: something that ``strict`` demands is missing.
     """
+
+    revoke: Denylist | None = None  # also of a subclass with an __init__ of its own
+    strict: bool = False
 
     def __init__(
         self,
-        secret: SecretType,
+        secret: SecretsType,
         lifetime_seconds: int | None,
         token_audience: list[str] = ["fastapi-users:auth"],  # noqa: B006 -- upstream's default; never mutated
         algorithm: str = "HS256",
-        public_key: SecretType | None = None,
+        public_key: SecretsType | None = None,
+        *,
+        revoke: Denylist | None = None,
+        strict: bool = False,
     ) -> None:
         self.secret = secret
         self.lifetime_seconds = lifetime_seconds
         self.token_audience = token_audience
         self.algorithm = algorithm
         self.public_key = public_key
+        self.revoke = revoke
+        self.strict = strict
+        self._check_settings()
 
     @property
-    def encode_key(self) -> SecretType:
+    def encode_key(self) -> SecretsType:
         return self.secret
 
     @property
-    def decode_key(self) -> SecretType:
+    def decode_key(self) -> SecretsType:
         return self.public_key or self.secret
 
+    @property
+    def verifying_keys(self) -> Sequence[VerifyingKey]:
+        """What others need to read the tokens. :raises ValueError: the algorithm has secrets only."""
+        if not is_asymmetric(self.algorithm):
+            raise ValueError(f"{self.algorithm} has no public key: who could read the tokens could make them.")
+        return [load_verifying_key(key, self.algorithm) for key in get_secret_values(self.decode_key)]
+
     async def read_token(self, token: str | None, user_manager: BaseUserManager[UP, ID]) -> UP | None:
-        claims = {} if token is None else self._read_claims(token)
-        if "sub" not in claims:
+        claims, key = ({}, None) if token is None else self._verify(token)
+        if token is None or "sub" not in claims:
             return None
-        return await get_token_owner(claims["sub"], user_manager)
+        user = await get_token_owner(claims["sub"], user_manager)
+        if user is None or not self._fits_credentials(claims, key, user, user_manager):
+            return None
+        return None if await self._is_revoked(token, claims, user) else user
 
     async def read_authentication(self, token: str) -> Authentication | None:
         """From the claims ``auth_time`` (OpenID Connect Core, section 2) and ``amr`` (RFC 8176)."""
-        claims = self._read_claims(token)
+        claims, _ = self._verify(token)
         auth_time, methods = claims.get("auth_time"), claims.get("amr")
-        if not isinstance(auth_time, int) or not isinstance(methods, list):
+        if not isinstance(auth_time, int) or not 0 <= auth_time < MAX_TIME or not isinstance(methods, list):
             return None  # a subclass of the application may write claims of its own
         return Authentication(methods=tuple(methods), time=datetime.fromtimestamp(auth_time, timezone.utc))
 
@@ -70,13 +121,187 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
         if authentication is not None:
             claims["auth_time"] = int(authentication.time.timestamp())
             claims["amr"] = list(authentication.methods)
-        return generate_jwt(claims, self.encode_key, self.lifetime_seconds, algorithm=self.algorithm)
+        return self._sign({**claims, **await self._claims_of_session(user)}, self.lifetime_seconds)
+
+    async def reissue_token(self, token: str, user: UP) -> str | None:
+        """The same session, for the user as it is now: all claims stay, its end and those of the application included,
+        but ``jti``, ``iat`` and ``fgpt``.
+
+        To be called when the credentials of the user changed in this very session, which would end with the others.
+        ``None`` where it would not, or where the token is none of this user's that counts.
+        """
+        claims, _ = self._verify(token)
+        if not isinstance(claims.get("fgpt"), str) or claims.get("sub") != str(user.id):
+            return None
+        if await self._is_revoked(token, claims, user):
+            return None
+        kept = {name: value for name, value in claims.items() if name != "fgpt"}
+        return self._sign({**kept, **await self._claims_of_session(user)}, None)
 
     async def destroy_token(self, token: str, user: UP) -> None:
-        raise JWTStrategyDestroyNotSupportedError
+        """:raises JWTStrategyDestroyNotSupportedError: there is no ``revoke``."""
+        if self.revoke is None:
+            raise JWTStrategyDestroyNotSupportedError
+        claims, _ = self._verify(token)
+        if claims:  # or it counts no more
+            await self.revoke.put(_token_digest(token, claims), "revoked", _expires_at(claims))
 
-    def _read_claims(self, token: str) -> dict[str, Any]:
+    async def destroy_all_tokens(self, user: UP, *, except_tokens: Sequence[str] = ()) -> int:
+        """End every session of a user but these: 1, since how many those are is known to nobody, or 0 without ``revoke``.
+
+        What was issued later counts, also within the same millisecond, or on a server whose clock is behind. One whose
+        clock is ahead may have issued, before, what will outlive this.
+        """
+        if self.revoke is None:
+            return 0
+        digest = self._user_digest(user)
+        [entry] = await self.revoke.get([digest])
+        moment = max(_now(), 1 + _ended_before(entry))
+        kept = [(token, self._verify(token)[0]) for token in except_tokens]
+        exempt = list(dict.fromkeys(_token_digest(token, claims) for token, claims in kept if claims))[:_MAX_EXEMPT]
+        # Not before the entry that was there, which may be of a strategy whose tokens live longer.
+        expiry = max(
+            _expiry_of(entry), moment + self.lifetime_seconds * _MILLISECONDS if self.lifetime_seconds else _NEVER
+        )
+        expires_at = None if expiry == _NEVER else datetime.fromtimestamp(expiry / _MILLISECONDS, timezone.utc)
+        await self.revoke.put(digest, f"{moment}:{expiry}:{','.join(exempt)}", expires_at)
+        return 1
+
+    async def _claims_of_session(self, user: UP) -> dict[str, Any]:
+        issued_at: float = int(time.time())
+        if self.revoke is not None:
+            # With its fraction, and after the end of the user's other sessions, whatever the clocks say.
+            ended_before = _ended_before(*await self.revoke.get([self._user_digest(user)]))
+            issued_at = max(_now(), 1 + ended_before) / _MILLISECONDS
+        claims = {"iat": issued_at, "jti": secrets.token_urlsafe(16)}
+        fingerprint = _fingerprint(self._signing_key(), user)
+        return claims if fingerprint is None else {**claims, "fgpt": fingerprint}
+
+    def _sign(self, claims: dict[str, Any], lifetime_seconds: int | None) -> str:
+        key = self._signing_key()
+        headers: dict[str, Any] = {"headers": {"kid": key.id}} if isinstance(key, VerifyingKey) else {}
+        return generate_jwt(claims, self.encode_key, lifetime_seconds, algorithm=self.algorithm, **headers)
+
+    def _verify(self, token: str) -> tuple[dict[str, Any], Any]:
+        """The claims, and the key that signed them; no claims where the token is none of ours that counts."""
+        # A clock that is ahead is no reason to refuse: "iat" tells an age, and limits nothing (RFC 7519, 4.1.6).
+        options: dict[str, Any] = {"verify_iat": False, **({"require": _REQUIRED} if self.strict else {})}
         try:
-            return decode_jwt(token, self.decode_key, self.token_audience, algorithms=[self.algorithm])
+            return decode_with_secret(token, self._keys(token), self.token_audience, [self.algorithm], options=options)
         except jwt.PyJWTError:
-            return {}
+            return {}, None
+
+    def _keys(self, token: str) -> Sequence[Any]:
+        if not is_asymmetric(self.algorithm):
+            return get_secret_values(self.decode_key)
+        keys = self.verifying_keys
+        key_id = read_key_id(token) if len(keys) > 1 else None
+        # One that we do not know, as upstream's tokens have none, narrows nothing: the signature decides.
+        return [key for key in keys if key.id == key_id] or keys
+
+    def _signing_key(self) -> Any:
+        key = get_secret_values(self.encode_key)[0]
+        return load_verifying_key(key, self.algorithm) if is_asymmetric(self.algorithm) else key
+
+    def _fits_credentials(
+        self, claims: dict[str, Any], key: Any, user: UP, user_manager: BaseUserManager[UP, ID]
+    ) -> bool:
+        fingerprint = claims.get("fgpt")
+        if not isinstance(fingerprint, str):
+            return not self.strict
+        if getattr(user_manager, "sessions_end_with_credentials", True) is False:
+            return True
+        current = _fingerprint(key, user)
+        return current is not None and hmac.compare_digest(
+            current.encode(), fingerprint.encode("utf-8", "surrogatepass")
+        )
+
+    async def _is_revoked(self, token: str, claims: dict[str, Any], user: UP) -> bool:
+        if self.revoke is None:
+            return False
+        digest = _token_digest(token, claims)
+        token_entry, user_entry = await self.revoke.get([digest, self._user_digest(user)])
+        is_exempt = user_entry is not None and digest in user_entry.rpartition(":")[2].split(",")
+        return token_entry is not None or (not is_exempt and _issued_at(claims) <= _ended_before(user_entry))
+
+    def _user_digest(self, user: UP) -> str:
+        """Of one audience: other users may have the same id in another table."""
+        return _digest("user", *sorted(self.token_audience), str(user.id))
+
+    def _check_settings(self) -> None:
+        place = f"{type(self).__name__}.secret"
+        secrets_ = get_secret_values(self.secret) if is_symmetric(self.algorithm) else []
+        if not self.strict:
+            for secret in secrets_:
+                warn_of_weak_secret(secret, place, stacklevel=3)
+            if self.lifetime_seconds == 0:
+                warn_once(endless(f"{type(self).__name__}.lifetime_seconds"), stacklevel=3)
+            return
+        if self.lifetime_seconds is None or self.lifetime_seconds <= 0:
+            raise ValueError(f"{type(self).__name__} is strict: lifetime_seconds has to be more than 0.")
+        for secret in secrets_:
+            refuse_weak_secret(secret, place)
+        for key in get_secret_values(self.decode_key):
+            weakness = key_length_weakness(key, self.algorithm)
+            if weakness is not None:
+                raise ValueError(weakness)
+
+
+_MILLISECONDS = 1000
+_NEVER = MAX_TIME * _MILLISECONDS
+_MAX_EXEMPT = 4  # which with both times fit 255 characters
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _issued_at(claims: dict[str, Any]) -> int:
+    """In milliseconds. Tokens that do not tell are older than everything."""
+    issued_at = claims.get("iat")
+    return round(issued_at * _MILLISECONDS) if _is_time(issued_at) else 0
+
+
+def _expires_at(claims: dict[str, Any]) -> datetime | None:
+    expires_at = claims.get("exp")
+    return datetime.fromtimestamp(expires_at, timezone.utc) if _is_time(expires_at) else None
+
+
+def _is_time(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and 0 <= value < MAX_TIME
+
+
+def _ended_before(user_entry: str | None) -> int:
+    return -1 if user_entry is None else int(user_entry.partition(":")[0])
+
+
+def _expiry_of(user_entry: str | None) -> int:
+    return 0 if user_entry is None else int(user_entry.split(":")[1])
+
+
+def _token_digest(token: str, claims: dict[str, Any]) -> str:
+    jti = claims.get("jti")
+    # Without the signature, which has several spellings.
+    return _digest("jti", jti) if isinstance(jti, str) else _digest("token", token.rpartition(".")[0])
+
+
+def _digest(kind: str, *parts: str) -> str:
+    texts = [text.encode("utf-8", "surrogatepass") for text in (kind, *parts)]
+    message = b"".join(len(text).to_bytes(8, "big") + text for text in texts)
+    return urlsafe_b64encode(sha256(message).digest()).rstrip(b"=").decode()
+
+
+def _fingerprint(key: Any, user: Any) -> str | None:
+    """128 bits of an HMAC-SHA256 of password hash and address; ``None`` for a user that has no such texts."""
+    password_hash, email = getattr(user, "hashed_password", None), getattr(user, "email", None)
+    material = key.id if isinstance(key, VerifyingKey) else key
+    if not (isinstance(password_hash, str) and isinstance(email, str) and isinstance(material, str)):
+        return None
+    message = f"{len(password_hash)}:{password_hash}{email}".encode("utf-8", "surrogatepass")
+    return urlsafe_b64encode(hmac.digest(_fingerprint_key(material), message, "sha256")[:16]).rstrip(b"=").decode()
+
+
+@lru_cache(maxsize=64)
+def _fingerprint_key(material: str) -> bytes:
+    """A key for this only. Nothing that is signed as a JWT begins with a zero byte."""
+    return hmac.digest(material.encode("utf-8", "surrogatepass"), b"\0fastapi-users:session", "sha256")

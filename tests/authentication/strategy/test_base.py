@@ -33,6 +33,7 @@ async def test_the_owner_of_a_token_is_looked_up_by_the_managers_rules() -> None
 
 
 def test_a_digest_fits_the_column_and_is_no_token() -> None:
+    """D22"""
     digest = token_digest("a token")
 
     assert len(digest) == 43
@@ -41,6 +42,7 @@ def test_a_digest_fits_the_column_and_is_no_token() -> None:
 
 
 def test_a_stolen_digest_is_not_looked_for_as_a_token() -> None:
+    """D22"""
     digest = token_digest("a token")
 
     assert stored_forms("a token", hash_tokens=False) == ["a token"]

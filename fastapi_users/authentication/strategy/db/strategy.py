@@ -1,5 +1,7 @@
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
+from itertools import chain
 from typing import Any, Generic
 
 from fastapi_users.authentication.strategy.base import (
@@ -12,6 +14,7 @@ from fastapi_users.authentication.strategy.base import (
 )
 from fastapi_users.authentication.strategy.db.adapter import AccessTokenDatabase
 from fastapi_users.authentication.strategy.db.models import AP
+from fastapi_users.insecure import endless, warn_once
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
@@ -21,7 +24,11 @@ class DatabaseStrategy(Strategy[UP, ID], Generic[UP, ID, AP]):
 
     With ``hash_tokens`` the table holds digests, so that whoever reads it cannot log in with what it finds. Rows from
     before it was switched on count until they expire; switching it off again logs everyone out.
+
+    :raises ValueError: with ``strict``, the lifetime is not more than 0.
     """
+
+    hash_tokens: bool = False  # also of a subclass with an __init__ of its own
 
     def __init__(
         self,
@@ -29,10 +36,15 @@ class DatabaseStrategy(Strategy[UP, ID], Generic[UP, ID, AP]):
         lifetime_seconds: int | None = None,
         *,
         hash_tokens: bool = False,
+        strict: bool = False,
     ) -> None:
         self.database = database
         self.lifetime_seconds = lifetime_seconds
         self.hash_tokens = hash_tokens
+        if strict and (lifetime_seconds is None or lifetime_seconds <= 0):
+            raise ValueError(f"{type(self).__name__} is strict: lifetime_seconds has to be more than 0.")
+        if lifetime_seconds == 0:
+            warn_once(endless(f"{type(self).__name__}.lifetime_seconds"))
 
     async def read_token(self, token: str | None, user_manager: BaseUserManager[UP, ID]) -> UP | None:
         access_token = None if token is None else await self._find(token)
@@ -78,11 +90,17 @@ class DatabaseStrategy(Strategy[UP, ID], Generic[UP, ID, AP]):
                     await self.database.delete(access_token)
                     return
 
-    async def destroy_all_tokens(self, user: UP) -> int:
-        """End every session of a user, and tell how many those were: none, where the adapter has no ``delete_by_user``."""
+    async def destroy_all_tokens(self, user: UP, *, except_tokens: Sequence[str] = ()) -> int:
+        """End every session of a user but these, and tell how many those were: none, where the adapter has no
+        ``delete_by_user``.
+        """
         if not hasattr(type(self.database), "delete_by_user"):
             return 0
-        ended: int = await self.database.delete_by_user(user.id)  # type: ignore[attr-defined]  # looked for above
+        exempt: dict[str, Any] = {}
+        if except_tokens:
+            forms = [stored_forms(token, hash_tokens=self.hash_tokens) for token in except_tokens]
+            exempt["except_tokens"] = [*chain.from_iterable(forms)]
+        ended: int = await self.database.delete_by_user(user.id, **exempt)  # type: ignore[attr-defined]  # looked for above
         return ended
 
     async def cleanup(self) -> int:

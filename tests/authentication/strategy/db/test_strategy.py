@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from fastapi_users.authentication.strategy import AccessTokenDatabase, Authentication, DatabaseStrategy
+from fastapi_users.exceptions import InsecureSettingWarning
 from fastapi_users.testing import AccessToken, InMemoryAccessTokenDatabase, InMemoryUserDatabase, User, frozen_clock
 from tests.test_manager import UserManager
 
@@ -35,15 +36,34 @@ async def test_a_token_leads_to_its_user_until_it_is_destroyed(manager: UserMana
     assert strategy.database.access_tokens == {}  # type: ignore[attr-defined]  # of the one in memory
 
 
-@pytest.mark.parametrize("lifetime_seconds", [None, 0])
-async def test_without_a_lifetime_a_token_never_expires(
-    manager: UserManager, user: User, lifetime_seconds: int | None
-) -> None:
-    strategy = Strategy(InMemoryAccessTokenDatabase(AccessToken), lifetime_seconds)
+async def test_without_a_lifetime_a_token_never_expires(manager: UserManager, user: User) -> None:
+    strategy = Strategy(InMemoryAccessTokenDatabase(AccessToken))
     with frozen_clock() as clock:
         token = await strategy.write_token(user)
         clock.advance(seconds=1e9)
         assert await strategy.read_token(token, manager) is user
+
+
+async def test_a_lifetime_of_0_is_told_of_once_and_works_as_ever(manager: UserManager, user: User) -> None:
+    """D15: a strategy is made for every request."""
+    database = InMemoryAccessTokenDatabase(AccessToken)
+    with pytest.warns(InsecureSettingWarning, match=r"DatabaseStrategy\.lifetime_seconds is 0") as told:
+        strategies = [Strategy(database, 0) for _ in range(2)]
+
+    assert len(told) == 1
+    with frozen_clock() as clock:
+        token = await strategies[0].write_token(user)
+        clock.advance(seconds=1e9)
+        assert await strategies[1].read_token(token, manager) is user
+
+
+@pytest.mark.parametrize("lifetime_seconds", [None, 0, -1])
+def test_strict_demands_a_lifetime(lifetime_seconds: int | None) -> None:
+    """D15, requirement 41."""
+    database = InMemoryAccessTokenDatabase(AccessToken)
+    assert Strategy(database, 1, strict=True).lifetime_seconds == 1
+    with pytest.raises(ValueError, match="lifetime_seconds"):
+        Strategy(database, lifetime_seconds, strict=True)
 
 
 async def test_whatever_is_no_token_leads_to_nobody(manager: UserManager, user: User) -> None:
@@ -66,6 +86,7 @@ async def test_a_subclass_can_fill_more_columns(user: User) -> None:
 
 
 async def test_hashed_tokens_cannot_be_read_from_the_table(manager: UserManager, user: User) -> None:
+    """D22"""
     database = InMemoryAccessTokenDatabase(AccessToken)
     strategy = Strategy(database, 3600, hash_tokens=True)
     token = await strategy.write_token(user)
@@ -79,6 +100,7 @@ async def test_hashed_tokens_cannot_be_read_from_the_table(manager: UserManager,
 
 
 async def test_tokens_from_before_they_were_hashed_count_until_they_expire(manager: UserManager, user: User) -> None:
+    """D22"""
     database = InMemoryAccessTokenDatabase(AccessToken)
     with frozen_clock() as clock:
         first, second = [await Strategy(database, 3600).write_token(user) for _ in range(2)]
@@ -181,6 +203,28 @@ async def test_all_sessions_of_a_user_end_and_those_of_others_go_on(manager: Use
     assert await strategy.destroy_all_tokens(user) == 2
 
     assert [await strategy.read_token(token, manager) for token in tokens] == [None, None, bob]
+
+
+async def test_the_session_that_ends_the_others_goes_on(manager: UserManager, user: User) -> None:
+    """Requirement 45, for a digest and for a row from before there were any."""
+    database = InMemoryAccessTokenDatabase(AccessToken)
+    for hash_tokens in (False, True):
+        own = await Strategy(database, hash_tokens=hash_tokens).write_token(user)
+        strategy = Strategy(database, hash_tokens=True)
+        others = [await strategy.write_token(user) for _ in range(2)]
+
+        assert await strategy.destroy_all_tokens(user, except_tokens=[own]) == 2
+
+        assert [await strategy.read_token(token, manager) for token in (own, *others)] == [user, None, None]
+        assert await strategy.destroy_all_tokens(user) == 1
+
+
+async def test_an_adapter_of_the_application_is_told_of_exceptions_only_where_there_are_some(user: User) -> None:
+    class Own(InMemoryAccessTokenDatabase[AccessToken]):
+        async def delete_by_user(self, user_id: Any) -> int:  # type: ignore[override]  # as one may have written it
+            return await super().delete_by_user(user_id)
+
+    assert await Strategy(Own(AccessToken)).destroy_all_tokens(user) == 0
 
 
 async def test_an_adapter_that_deletes_by_token_only_ends_nothing_at_once(user: User) -> None:

@@ -1,0 +1,87 @@
+"""Settings that are accepted, because upstream accepts them, and that nobody should run: said once, and clearly."""
+
+import warnings
+
+from fastapi_users.exceptions import InsecureSecretWarning, InsecureSettingWarning
+
+MIN_SECRET_BYTES = 32
+"""256 bits, as RFC 7518, section 3.2, asks of a key for HS256."""
+
+_WELL_KNOWN = frozenset(
+    {
+        "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",  # FastAPI's tutorial
+        "a-string-secret-at-least-256-bits-long",  # jwt.io
+        "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",  # the same
+        "change me",
+        "change-me",
+        "change_me",
+        "changeme",
+        "changethis",
+        "default",
+        "dev",
+        "development",
+        "jwt_secret",
+        "jwtsecret",
+        "mysecret",
+        "password",
+        "secret",
+        "secret-key",
+        "secret_key",
+        "secretkey",
+        "supersecret",
+        "supersecretkey",
+        "test",
+        "thisisasecret",
+        "your-256-bit-secret",  # jwt.io
+        "your-secret-key",
+        "your_secret_key",
+    }
+)
+
+_told: set[str] = set()
+_told_secrets: set[str | bytes | None] = set()
+
+
+def secret_weakness(secret: str | bytes | None) -> str | None:
+    """What is wrong with it; ``None`` for nothing. How random it is, nobody can see from one."""
+    if not secret:
+        return "empty"
+    text = secret.decode("latin-1") if isinstance(secret, bytes) else secret
+    if text.strip().lower() in _WELL_KNOWN:
+        return "well-known"
+    length = len(text.encode("utf-8", "surrogatepass"))
+    return f"only {length} bytes long" if length < MIN_SECRET_BYTES else None
+
+
+def warn_of_weak_secret(secret: str | bytes | None, place: str | None = None, *, stacklevel: int = 2) -> None:
+    """Once per place; where that is not known, only about a secret that no place was named for."""
+    weakness = secret_weakness(secret)
+    if weakness is None or (place is None and secret in _told_secrets):
+        return
+    warn_once(_about_secret(place or "A secret for JWTs", weakness), InsecureSecretWarning, stacklevel=stacklevel + 1)
+    _told_secrets.add(secret)
+
+
+def refuse_weak_secret(secret: str | bytes | None, place: str) -> None:
+    """:raises ValueError:"""
+    weakness = secret_weakness(secret)
+    if weakness is not None:
+        raise ValueError(_about_secret(place, weakness))
+
+
+def warn_once(message: str, category: type[Warning] = InsecureSettingWarning, *, stacklevel: int = 2) -> None:
+    """Strategies are made for every request, and Python remembers warnings only as its filters please."""
+    if message not in _told:
+        warnings.warn(message, category, stacklevel=stacklevel + 1)
+        _told.add(message)  # not before: where warnings are errors, it is one each time
+
+
+def endless(place: str) -> str:
+    return f"{place} is 0: these tokens never expire. Set how many seconds they count."
+
+
+def _about_secret(place: str, weakness: str) -> str:
+    return (
+        f"{place} is {weakness}: whoever guesses it makes tokens for every user. Use {MIN_SECRET_BYTES} random bytes or "
+        "more, made once by secrets.token_urlsafe(32), and keep them out of the code."
+    )
