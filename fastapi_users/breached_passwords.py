@@ -53,7 +53,13 @@ class BreachedPasswords:
         try:
             with anyio.fail_after(self.timeout):
                 return _count_of(suffix, await self._query(prefix))
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
+        except (
+            httpx.HTTPError,
+            httpx.InvalidURL,
+            ImportError,
+            OSError,
+            ValueError,
+        ) as error:  # of a proxy's settings too
             logger.warning("Breached passwords could not be looked up, so none is refused: %r", type(error).__name__)
             return 0
 

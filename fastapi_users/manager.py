@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from functools import cache, partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, cast
 from weakref import WeakValueDictionary
 
@@ -22,7 +23,7 @@ from fastapi_users import events, exceptions, models, schemas
 from fastapi_users.cipher import TokenCipher
 from fastapi_users.db.base import BaseUserDatabase
 from fastapi_users.insecure import endless, refuse_weak_secret, warn_of_weak_secret, warn_once
-from fastapi_users.jwt import SecretsType, decode_jwt, generate_jwt, get_secret_values
+from fastapi_users.jwt import SecretsType, _get_secret_value, decode_jwt, generate_jwt, get_secret_values
 from fastapi_users.mail import Mailer, accepted_locales
 from fastapi_users.mail.delivery import send_later
 from fastapi_users.one_time import OneTimeSecrets, Purpose, delete_all, end_all
@@ -724,9 +725,11 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         An unknown address costs a hash as well, and every failure takes as long as the slowest hash there may be, so
         that the time does not tell who has an account.
         """
+        started = perf_counter()
         user = await _or_none(self.get_by_email, credentials.username)
+        look_up_seconds = perf_counter() - started  # longer for an unknown address, where there is no index
         stored_hash = "" if user is None else user.hashed_password
-        is_right, upgraded_hash = await self._check_login(user, credentials.password)
+        is_right, upgraded_hash = await self._check_login(user, credentials.password, look_up_seconds=look_up_seconds)
         if user is None or not is_right:
             return None
         if upgraded_hash is None:
@@ -755,7 +758,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         :raises InvalidPasswordException: for you to raise; its reason reaches the client.
         """
         if isinstance(self.password_policy, PasswordPolicy):  # an application may have an attribute of this name
-            await self.password_policy.check(password, user=user)
+            await self.password_policy.check(_get_secret_value(password), user=user)
 
     async def on_after_register(self, user: models.UP, request: Request | None = None) -> None:
         """After ``create``, and after an OAuth login that made a new user."""
@@ -1024,7 +1027,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         if _has_own_fingerprint(type(helper)):
             # In the pool, since a helper may hash what it has no fingerprint for.
             fingerprint: str = await run_in_hashing_pool(helper.fingerprint, hashed_password)
-            if helper.verify_and_update(hashed_password, fingerprint)[0]:
+            if (await self._verify_and_update(hashed_password, fingerprint))[0]:
                 return fingerprint
         return await self._hash(hashed_password)
 
@@ -1281,7 +1284,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
     async def _validate(self, password: Any, user: Any) -> None:
         """:raises InvalidPasswordException:"""
-        # A schema of the application may wrap it.
+        if isinstance(password, SecretStr):  # a schema of the application may wrap it
+            self._fit(password.get_secret_value())
         await self.validate_password(self._fit(password) if isinstance(password, str) else password, user)
 
     def _fit(self, password: str) -> str:
@@ -1294,7 +1298,9 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         refuse_unfit_password(normalized)  # there are characters that become eighteen
         return normalized
 
-    async def _check_login(self, user: models.UP | None, password: str) -> tuple[bool, str | None]:
+    async def _check_login(
+        self, user: models.UP | None, password: str, *, look_up_seconds: float = 0
+    ) -> tuple[bool, str | None]:
         """Whether it is this user's password, and the hash to store instead. Nobody's costs as much as a wrong one."""
         spellings = spellings_to_verify(password, self.password_normalization)
         if not spellings:
@@ -1303,7 +1309,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         check = await run_in_hashing_pool(check_login, self.password_helper, spellings, stored_hash)
         # A right password of somebody inactive, who will be refused, has to take as long as the other failures.
         if not check.is_right or not getattr(user, "is_active", True):
-            await pad_failed_login(self.password_helper, check.seconds, tries=len(spellings))
+            await pad_failed_login(self.password_helper, look_up_seconds + check.seconds, tries=len(spellings))
         return check.is_right, check.upgraded_hash
 
     def _without_unknown_extras(self, schema: Any, fields: dict[str, Any]) -> dict[str, Any]:

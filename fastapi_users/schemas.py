@@ -54,7 +54,7 @@ def refuse_unstorable_text(data: Any) -> Any:
         if isinstance(value, str) and not is_storable(value):
             raise PydanticCustomError("unstorable_text", "Text must not contain NUL or half a surrogate pair")
         if isinstance(value, Mapping):
-            pending.extend(value.values())
+            pending.extend((*value.keys(), *value.values()))
         elif isinstance(value, list):
             pending.extend(value)
     return data

@@ -133,6 +133,17 @@ async def test_a_service_that_is_not_there_refuses_nobody(caplog: pytest.LogCapt
     assert caplog.text.count("could not be looked up") == 3
 
 
+async def test_settings_of_a_proxy_that_do_not_work_refuse_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Requirement 4: a package that httpx would need is not there."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+
+    assert not await BreachedPasswords("https://service.test/")(PASSWORD)
+
+    assert "ImportError" in caplog.text
+
+
 async def test_half_a_surrogate_pair_is_looked_up_like_any_text() -> None:
     async with Server(OTHERS).running() as server:
         assert not await BreachedPasswords(server.base_url)("\ud800")

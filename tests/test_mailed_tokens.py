@@ -1,5 +1,6 @@
 """Tokens in mails: for what they were made, while that is so, and once."""
 
+import threading
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -352,6 +353,30 @@ async def test_a_user_whose_address_changes_at_that_moment_is_not_verified() -> 
 
 
 # The upgrade of a hash
+
+
+async def test_a_placeholder_for_a_hash_keeps_nobody_waiting(world: World) -> None:
+    """What has no fingerprint is hashed, and that verified: beside the event loop."""
+    threads: list[int] = []
+
+    class Watched(PasswordHelper):
+        def fingerprint(self, hashed_password: str) -> str:
+            threads.append(threading.get_ident())
+            return super().fingerprint(hashed_password)
+
+        def verify_and_update(self, plain_password: str, hashed_password: str) -> tuple[bool, str | None]:
+            threads.append(threading.get_ident())
+            return super().verify_and_update(plain_password, hashed_password)
+
+    user = await world.insert_user()
+    async with world.session_maker() as session:
+        manager = world.make_manager(session)
+        manager.password_helper = Watched(weak_password_helper().password_hash)
+        imported = await manager.user_db.update(await manager.get(user.id), {"hashed_password": "pbkdf2_sha256$1$x$y"})
+        await manager.forgot_password(imported)
+
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads
 
 
 class Upgrading(PasswordHelper):

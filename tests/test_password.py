@@ -23,6 +23,7 @@ from pwdlib.hashers.bcrypt import BcryptHasher
 from pydantic import SecretStr
 
 from fastapi_users import BaseUserManager, InvalidPasswordException, UUIDIDMixin, password, schemas
+from fastapi_users.db import SQLAlchemyUserDatabase
 from fastapi_users.password import (
     PasswordHelper,
     check_login,
@@ -31,6 +32,7 @@ from fastapi_users.password import (
     run_in_hashing_pool,
     slowest,
 )
+from fastapi_users.password_policy import PasswordPolicy
 from fastapi_users.testing import InMemoryUserDatabase, User, weak_password_helper
 from tests import world as tests_world
 from tests.world import SECRET, UserManager, World
@@ -443,6 +445,14 @@ async def test_a_schema_may_wrap_the_password() -> None:
         await manager.create(SecretiveUserCreate(email="bob@example.org", password=SecretStr("")))
 
 
+async def test_a_policy_reads_a_password_that_a_schema_wraps() -> None:
+    manager = Manager()
+    manager.password_policy = PasswordPolicy()
+
+    with pytest.raises(InvalidPasswordException, match="at least 15"):
+        await manager.create(SecretiveUserCreate(email="ann@example.org", password=SecretStr("hunter2")))
+
+
 @pytest.mark.parametrize(
     "helper",
     [weak_password_helper(), PasswordHelper(weak_pwdlib()), PasswordHelper(WEAK_CONTEXT), WEAK_CONTEXT],
@@ -597,6 +607,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(password, "_floors", {})
     monkeypatch.setattr(password, "slowest", partial(slowest, clock=clock))
     monkeypatch.setattr("fastapi_users.manager.check_login", partial(check_login, clock=clock))
+    monkeypatch.setattr("fastapi_users.manager.perf_counter", clock)
     monkeypatch.setattr("fastapi_users.password.anyio.sleep", clock.sleep)
     return clock
 
@@ -645,6 +656,29 @@ async def test_every_failed_login_takes_as_long_as_the_slowest_scheme_and_costs_
     assert (answer.status_code, answer.json()) == (400, {"detail": "LOGIN_BAD_CREDENTIALS"})
     assert clock.now == pytest.approx(3 * 1.2)
     assert clock.hashes == 1
+
+
+@pytest.mark.parametrize("email", ["nobody@example.org", "ann@example.org"])
+async def test_how_long_an_address_is_looked_for_does_not_tell_either(
+    world: World, monkeypatch: pytest.MonkeyPatch, clock: Clock, helper: PasswordHelper, email: str
+) -> None:
+    """D3, D21: without an index, the whole table is searched for other spellings of an unknown one."""
+    monkeypatch.setattr(tests_world, "weak_password_helper", lambda: helper)
+    await world.insert_user(password="right")
+    await log_in(world, "nobody@example.org", "wrong")
+    look_up = SQLAlchemyUserDatabase.get_by_email
+
+    async def slow_look_up(self: Any, email: str) -> Any:
+        clock.now += 0.1
+        found = await look_up(self, email)
+        clock.now += 0.2 if found is None else 0
+        return found
+
+    monkeypatch.setattr(SQLAlchemyUserDatabase, "get_by_email", slow_look_up)
+    clock.now = 0
+
+    assert (await log_in(world, email, "wrong")).status_code == 400
+    assert clock.now == pytest.approx(3 * 1.2)
 
 
 async def test_a_login_that_succeeds_does_not_wait(

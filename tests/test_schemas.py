@@ -211,7 +211,7 @@ def test_the_aliases_of_pydantics_methods_are_there() -> None:
 def contains_unstorable(value: Any) -> bool:
     if isinstance(value, str):
         return any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value)
-    return any(contains_unstorable(item) for item in value.values())
+    return any(contains_unstorable(item) for item in (*value, *value.values()))
 
 
 text = st.text(st.characters() | st.sampled_from("\0\ud800\udfff"))
@@ -219,7 +219,8 @@ text = st.text(st.characters() | st.sampled_from("\0\ud800\udfff"))
 
 @example("\ud800", [])
 @example("", [{"key": "\0"}])
-@given(text, st.lists(st.dictionaries(st.just("key"), text), max_size=3))
+@example("", [{"\ud800": "text"}])
+@given(text, st.lists(st.dictionaries(st.just("key") | text, text), max_size=3))
 def test_text_that_no_database_stores_is_refused_wherever_it_stands(nickname: str, tags: list[dict[str, str]]) -> None:
     values = {"email": "a@example.org", "password": "p", "nickname": nickname, "tags": tags}
     if contains_unstorable(nickname) or any(map(contains_unstorable, tags)):

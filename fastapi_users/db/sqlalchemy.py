@@ -724,8 +724,9 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
             transaction.reads_with_locks = True
 
     def has_field(self, name: str) -> bool:
+        """Of a column, by its own name: a synonym would be another way to a privileged one."""
         mapper: Any = inspect(self.user_table)
-        return name in mapper.column_attrs or name in mapper.synonyms
+        return name in mapper.column_attrs
 
     async def reserve_email(self, email: str, owner_id: ID | None) -> bool:
         dialect = self._dialect

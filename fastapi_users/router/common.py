@@ -204,7 +204,11 @@ async def _answer_first(request: Request, handle: Callable[[Request], Awaitable[
         if handler is None:
             raise
         is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
-        answer = await (handler(request, error) if is_async else run_in_threadpool(handler, request, error))
+        try:
+            answer = await (handler(request, error) if is_async else run_in_threadpool(handler, request, error))
+        except Exception:
+            await queue.run()  # there will be an answer, of somebody else's
+            raise
     return _AnswerFirst(answer, queue) if queue.waiting else answer
 
 

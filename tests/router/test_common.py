@@ -267,6 +267,19 @@ async def test_a_refusal_is_sent_by_the_application_s_handler_before_work_that_n
     assert refusing.log == ["start", "body", "work", "closed"]
 
 
+async def raise_another(request: Request, error: Exception) -> Response:
+    raise Refused
+
+
+async def test_a_handler_that_fails_itself_does_not_lose_the_work() -> None:
+    """It tells of guessing, say: a broken error page must not silence that."""
+    refusing = Refusing(HTTPException(400, "No"), {HTTPException: raise_another})
+
+    with pytest.raises(Refused):
+        await refusing.get()
+    assert refusing.log[0] == "work"
+
+
 async def test_where_nothing_waits_exceptions_take_the_usual_way() -> None:
     refusing = Refusing(HTTPException(400, "No"), leaves_work=False)
 

@@ -125,7 +125,7 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
     async def reissue_token(self, token: str, user: UP) -> str | None:
         """The same session, for the user as it is now: all claims stay, its end and those of the application included,
-        but ``jti``, ``iat`` and ``fgpt``.
+        but ``jti``, ``iat`` and ``fgpt``. A subclass that overrides ``write_token`` is asked for a new one instead.
 
         To be called when the credentials of the user changed in this very session, which would end with the others.
         ``None`` where it would not, or where the token is none of this user's that counts.
@@ -135,6 +135,12 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
             return None
         if await self._is_revoked(token, claims, user):
             return None
+        if type(self).write_token is not JWTStrategy.write_token:  # which may keep a list of what it wrote
+            authentication = current_authentication.set(await self.read_authentication(token))
+            try:
+                return await self.write_token(user)
+            finally:
+                current_authentication.reset(authentication)
         kept = {name: value for name, value in claims.items() if name != "fgpt"}
         return self._sign({**kept, **await self._claims_of_session(user)}, None)
 

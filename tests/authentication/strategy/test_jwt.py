@@ -291,6 +291,32 @@ async def test_a_session_goes_on_after_the_change_that_it_made(manager: UserMana
         assert new["iat"] == written["iat"] + 10
 
 
+async def test_a_subclass_that_writes_tokens_in_its_own_way_is_asked_for_the_new_one(
+    manager: UserManager, user: User
+) -> None:
+    """It may keep a list of them."""
+    written: list[str] = []
+
+    class Listing(Strategy):
+        async def write_token(self, user: User) -> str:
+            written.append(await super().write_token(user))
+            return written[-1]
+
+    strategy = Listing(SECRET, 60)
+    login = Authentication(methods=("pwd",), time=datetime.now(timezone.utc).replace(microsecond=0))
+    token = generate_jwt(
+        {**claims_of(await strategy.write_token(user)), "auth_time": int(login.time.timestamp()), "amr": ["pwd"]},
+        SECRET,
+    )
+    user.hashed_password = "another"
+
+    reissued = await strategy.reissue_token(token, user)
+
+    assert reissued == written[-1] != written[0]
+    assert await strategy.read_token(reissued, manager) is user
+    assert await strategy.read_authentication(reissued) == login
+
+
 async def test_what_is_no_session_of_this_user_is_not_reissued(manager: UserManager, user: User) -> None:
     strategy = Strategy(SECRET, 60)
     bob = User("bob@example.org", "h")
