@@ -1284,9 +1284,9 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
     async def _validate(self, password: Any, user: Any) -> None:
         """:raises InvalidPasswordException:"""
-        if isinstance(password, SecretStr):  # a schema of the application may wrap it
-            self._fit(password.get_secret_value())
-        await self.validate_password(self._fit(password) if isinstance(password, str) else password, user)
+        typed = self._fit(_get_secret_value(password))
+        # A schema of the application may wrap it, and then its override knows that.
+        await self.validate_password(typed if isinstance(password, str) else password, user)
 
     def _fit(self, password: str) -> str:
         """In normal form, if there is one.

@@ -123,14 +123,15 @@ async def test_a_service_that_does_not_answer_in_time_refuses_nobody(caplog: pyt
     assert "TimeoutError" in caplog.text
 
 
-async def test_a_service_that_is_not_there_refuses_nobody(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("base_url", ["http://127.0.0.1:{port}", "http://[nonsense", "nonsense"])
+async def test_a_service_that_is_not_there_refuses_nobody(base_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """Requirement 4"""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    for base_url in (f"http://127.0.0.1:{port}", "http://[nonsense", "nonsense"):
-        assert not await BreachedPasswords(base_url)(PASSWORD)
 
-    assert caplog.text.count("could not be looked up") == 3
+    assert not await BreachedPasswords(base_url.format(port=port))(PASSWORD)
+
+    assert caplog.text.count("could not be looked up") == 1
 
 
 async def test_settings_of_a_proxy_that_do_not_work_refuse_nobody(

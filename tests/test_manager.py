@@ -28,6 +28,7 @@ from fastapi_users.exceptions import (
 )
 from fastapi_users.models import UP
 from fastapi_users.one_time import Purpose
+from fastapi_users.password import PasswordHelper
 from fastapi_users.testing import InMemoryUserDatabase, OAuthAccount, OneTimeSecret, User, weak_password_helper
 from tests.world import SECRET
 
@@ -376,6 +377,19 @@ async def test_an_unknown_address_costs_a_hash_too(harness: Harness) -> None:
     assert await harness.manager.authenticate(credentials("bob@example.org", "hunter2")) is None
 
     helper.hash.assert_called_once_with("hunter2")
+
+
+async def test_what_the_hasher_does_not_take_is_a_refused_password(harness: Harness) -> None:
+    """A hasher of the application, with bounds of its own."""
+
+    class Narrow(PasswordHelper):
+        def hash(self, password: str) -> str:
+            raise ValueError
+
+    harness.manager.password_helper = Narrow()
+
+    with pytest.raises(InvalidPasswordException, match="cannot be hashed"):
+        await harness.manager.create(schemas.BaseUserCreate(email="ann@example.org", password="hunter2"))
 
 
 async def test_an_outdated_hash_is_upgraded_at_login() -> None:

@@ -331,6 +331,11 @@ async def test_a_refused_write_of_a_user_who_is_gone_raises_what_the_database_sa
         await users.update(user, {"nickname": "Ann"})
 
 
+async def test_no_token_holds_nul(session: AsyncSession) -> None:
+    """Which PostgreSQL refuses to compare."""
+    assert await SQLAlchemyAccessTokenDatabase(session, AccessToken).get_by_token("T\0") is None
+
+
 async def test_a_subclass_keeps_its_own_way_to_delete_tokens(session: AsyncSession, users: Users) -> None:
     deleted: list[str] = []
 
