@@ -171,22 +171,38 @@ async def test_a_request_with_two_sessions_keeps_both(application: Application) 
     assert await alive({"bearer": both, "cookie": cookie_only}) == {"bearer", "cookie"}
 
 
-async def test_a_better_hash_of_the_current_password_keeps_the_session_that_proved_it(application: Application) -> None:
-    """The fingerprint in its JWT is one of the hash that was there before."""
-    user = await application.world.insert_user()
-    own = application.new_client()
+async def store_an_outdated_hash(application: Application, user: User) -> User:
     async with application.world.session_maker() as session:
         outdated = Argon2Hasher(time_cost=2, memory_cost=8, parallelism=1).hash(PASSWORD)
         await session.execute(update(User).values(hashed_password=outdated))
         await session.commit()
     stored = await application.world.reload(user)
     assert stored is not None
+    return stored
+
+
+async def test_a_better_hash_of_the_current_password_keeps_the_session_that_proved_it(application: Application) -> None:
+    """The fingerprint in its JWT is one of the hash that was there before."""
+    stored = await store_an_outdated_hash(application, await application.world.insert_user())
+    own = application.new_client()
     own.cookies.set("jwt_cookie", await JWTStrategy[User, uuid.UUID](SECRET, 3600).write_token(stored))
 
     answer = await own.patch("/users/me", json={"current_password": PASSWORD, "nickname": "Ann"})
 
     assert answer.status_code == 200
     assert await alive({"own": own}) == {"own"}
+
+
+async def test_a_better_hash_ends_nothing_where_the_switch_says_so(application: Application) -> None:
+    application = Application(application.world, application.redis, LenientManager)
+    user = await application.world.insert_user()
+    sessions = await application.log_in_everywhere()
+    await store_an_outdated_hash(application, user)
+
+    answer = await sessions["jwt_cookie"].patch("/users/me", json={"current_password": PASSWORD})
+
+    assert answer.status_code == 200
+    assert await alive(sessions) == set(BACKENDS)
 
 
 async def test_a_change_of_anything_else_ends_nothing(application: Application) -> None:

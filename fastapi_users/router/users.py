@@ -113,9 +113,10 @@ def get_users_router(
             await _check_current_password(
                 request, user_update, user, user_manager=user_manager, is_required=requires_current_password
             )
-        if (
+        is_upgraded = (
             getattr(user, "hashed_password", None) != stored_hash
-        ):  # by a better one, with which the JWT of this session has ended
+        )  # with which the JWT of this session has ended
+        if is_upgraded and user_manager.sessions_end_with_credentials:
             await end_other_sessions(user)
         with UPDATE, ending_sessions(end_other_sessions):
             updated_user = await user_manager.update(user_update, user, safe=True, request=request)
@@ -147,7 +148,7 @@ def get_users_router(
         end_sessions: Callable[[models.UP], Awaitable[None]] = Depends(get_session_ender),
         end_other_sessions: Callable[[models.UP], Awaitable[None]] = Depends(get_ender_of_others),
     ) -> schemas.U:
-        is_deactivation = user_update.is_active is False  # of oneself, it may be
+        is_deactivation = getattr(user_update, "is_active", None) is False  # of oneself, it may be
         with UPDATE, ending_sessions(end_sessions if is_deactivation else end_other_sessions):
             updated_user = await user_manager.update(user_update, user, safe=False, request=request)
         return user_schema.model_validate(updated_user)
