@@ -13,6 +13,7 @@ from typing import Any
 from fastapi_users.db.store import Increment, Store, at_most, greater_than, less_than, one_of
 from fastapi_users.exceptions import InvalidOneTimeSecret, TooManyTries
 from fastapi_users.jwt import SecretsType, get_secret_values
+from fastapi_users.schemas import is_storable
 
 _NAME_LENGTH = 32
 _SUBJECT_LENGTH = 320
@@ -248,8 +249,7 @@ def _now() -> datetime:
 
 
 def _is_storable(subject: str) -> bool:
-    """PostgreSQL takes no NUL, and nothing that is UTF-8 takes half of a surrogate pair."""
-    return len(subject) <= _SUBJECT_LENGTH and not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in subject)
+    return len(subject) <= _SUBJECT_LENGTH and is_storable(subject)
 
 
 def _require_storable(subject: str) -> None:

@@ -1,7 +1,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Response, status
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.security import OAuth2PasswordRequestForm
 
 from fastapi_users import models
@@ -20,7 +20,7 @@ from fastapi_users.events import LoggedOut
 from fastapi_users.exceptions import BadCredentials, UserNotVerified
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, csrf_guard, csrf_responses
+from fastapi_users.router.common import UNAUTHORIZED, ErrorCode, Refusals, SafeRoute, csrf_guard, csrf_responses
 
 LOGIN = Refusals(
     {
@@ -71,7 +71,7 @@ def get_auth_router(
         **backend.transport.get_openapi_login_responses_success(),
     }
     logout_responses: OpenAPIResponseType = {
-        status.HTTP_401_UNAUTHORIZED: {"description": "Missing token or inactive user."},
+        **UNAUTHORIZED,
         **csrf_responses([backend]),
         **backend.transport.get_openapi_logout_responses_success(),
     }

@@ -23,6 +23,11 @@ from fastapi_users.openapi import OpenAPIResponseType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+UNAUTHORIZED: OpenAPIResponseType = {
+    status.HTTP_401_UNAUTHORIZED: {"description": "Missing token or inactive user."},
+}
+UNVERIFIED: OpenAPIResponseType = {status.HTTP_403_FORBIDDEN: {"description": "The user is not verified."}}
+
 CSRF_TOKEN_COOKIE_NAME = "fastapiusersoauthcsrf"
 """Of the OAuth router; here, because the facade names it as a default where httpx-oauth is not installed."""
 

@@ -48,7 +48,15 @@ from fastapi_users.jwt import (
 )
 from fastapi_users.manager import BaseUserManager, UserManagerDependency, ending_sessions
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import CSRF_TOKEN_COOKIE_NAME, ErrorCode, Refusals, SafeRoute, presentable_email
+from fastapi_users.router.common import (
+    CSRF_TOKEN_COOKIE_NAME,
+    UNAUTHORIZED,
+    UNVERIFIED,
+    ErrorCode,
+    Refusals,
+    SafeRoute,
+    presentable_email,
+)
 from fastapi_users.router.id_token import IDTokenVerifier, InvalidIDToken
 
 with needs_extra("oauth"):
@@ -129,10 +137,6 @@ VERIFIED_LOGIN_CALLBACK = Refusals({**_CALLBACK, **_VERIFIED_LOGIN}, legacy_exam
 ASSOCIATE = Refusals(_ASSOCIATE)
 ASSOCIATE_CALLBACK = Refusals({**_CALLBACK, **_ASSOCIATE}, legacy_examples=_LEGACY_EXAMPLES)
 
-_UNAUTHORIZED: OpenAPIResponseType = {
-    status.HTTP_401_UNAUTHORIZED: {"description": "Missing token or inactive user."},
-}
-_UNVERIFIED: OpenAPIResponseType = {status.HTTP_403_FORBIDDEN: {"description": "The user is not verified."}}
 
 _OF_THE_BODY = (b"content-length", b"content-type")
 
@@ -745,7 +749,7 @@ def get_oauth_associate_router(
     router = APIRouter(route_class=SafeRoute)
     get_current_active_user = authenticator.current_user(active=True, verified=requires_verification)
     route_name = f"oauth-associate:{oauth_client.name}"
-    unfit = {**_UNAUTHORIZED, **_UNVERIFIED} if requires_verification else _UNAUTHORIZED
+    unfit = {**UNAUTHORIZED, **UNVERIFIED} if requires_verification else UNAUTHORIZED
     flow = Flow(
         client=oauth_client,
         purpose="associate",

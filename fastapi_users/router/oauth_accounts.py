@@ -8,17 +8,13 @@ from fastapi_users.authentication.fresh import REAUTHENTICATION_RESPONSES
 from fastapi_users.exceptions import LastLoginMethod, OAuthAccountNotExists
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, csrf_responses
+from fastapi_users.router.common import UNAUTHORIZED, UNVERIFIED, ErrorCode, Refusals, SafeRoute, csrf_responses
 from fastapi_users.schemas import LinkedOAuthAccount
 
 UNLINK = Refusals(
     {LastLoginMethod: (ErrorCode.OAUTH_LAST_LOGIN_METHOD, "Without this account the user could not log in any more.")}
 )
 
-_UNAUTHORIZED: OpenAPIResponseType = {
-    status.HTTP_401_UNAUTHORIZED: {"description": "Missing token or inactive user."},
-}
-_UNVERIFIED: OpenAPIResponseType = {status.HTTP_403_FORBIDDEN: {"description": "The user is not verified."}}
 _UNKNOWN: OpenAPIResponseType = {
     status.HTTP_404_NOT_FOUND: {"description": "The user has no such account."},
 }
@@ -38,8 +34,8 @@ def get_oauth_accounts_router(
     """
     router = APIRouter(route_class=SafeRoute)
     get_current_active_user = authenticator.current_user(active=True, verified=requires_verification)
-    unverified = _UNVERIFIED if requires_verification else {}
-    get_fresh_user, refusals = get_current_active_user, {**_UNAUTHORIZED, **unverified}
+    unverified = UNVERIFIED if requires_verification else {}
+    get_fresh_user, refusals = get_current_active_user, {**UNAUTHORIZED, **unverified}
     if fresh is not None:
         get_fresh_user = authenticator.current_user(active=True, verified=requires_verification, fresh=fresh)
         refusals = {**REAUTHENTICATION_RESPONSES, **unverified}
@@ -48,7 +44,7 @@ def get_oauth_accounts_router(
         "/oauth-accounts",
         name="oauth-accounts:list",
         response_model=list[LinkedOAuthAccount],
-        responses={**_UNAUTHORIZED, **unverified},
+        responses={**UNAUTHORIZED, **unverified},
     )
     async def list_accounts(user: Any = Depends(get_current_active_user)) -> Any:
         return user.oauth_accounts

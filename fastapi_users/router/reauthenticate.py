@@ -1,4 +1,4 @@
-from fastapi import APIRouter, Body, Depends, Request, Response, status
+from fastapi import APIRouter, Body, Depends, Request, Response
 
 from fastapi_users import models, schemas
 from fastapi_users.authentication import AuthenticationBackend, Authenticator, Strategy
@@ -12,7 +12,7 @@ from fastapi_users.authentication.login import (
 from fastapi_users.exceptions import BadCredentials
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, csrf_responses
+from fastapi_users.router.common import UNAUTHORIZED, ErrorCode, Refusals, SafeRoute, csrf_responses
 
 REAUTHENTICATE = Refusals(
     {BadCredentials: (ErrorCode.REAUTHENTICATE_BAD_CREDENTIALS, "Not the password of this user.")}
@@ -36,7 +36,7 @@ def get_reauthenticate_router(
     get_current_user_token = authenticator.current_user_token(active=True, get_enabled_backends=get_backends)
     responses: OpenAPIResponseType = {
         **REAUTHENTICATE.responses,
-        status.HTTP_401_UNAUTHORIZED: {"description": "Missing token or inactive user."},
+        **UNAUTHORIZED,
         **csrf_responses([backend]),
         **backend.transport.get_openapi_login_responses_success(),
     }

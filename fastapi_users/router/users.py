@@ -19,7 +19,7 @@ from fastapi_users.exceptions import (
 from fastapi_users.jwt import _get_secret_value
 from fastapi_users.manager import BaseUserManager, UserManagerDependency, ending_sessions
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, csrf_responses, takes
+from fastapi_users.router.common import UNAUTHORIZED, ErrorCode, Refusals, SafeRoute, csrf_responses, takes
 
 
 class CurrentPasswordRequired(FastAPIUsersException):
@@ -47,11 +47,8 @@ CURRENT_PASSWORD = Refusals({**_WRONG, **_MISSING})
 UPDATE_ME = Refusals({**_UPDATE, **_WRONG})
 GUARDED_UPDATE_ME = Refusals({**_UPDATE, **_WRONG, **_MISSING})
 
-_UNAUTHORIZED: OpenAPIResponseType = {
-    status.HTTP_401_UNAUTHORIZED: {"description": "Missing token or inactive user."},
-}
 _SUPERUSERS_ONLY: OpenAPIResponseType = {
-    **_UNAUTHORIZED,
+    **UNAUTHORIZED,
     status.HTTP_403_FORBIDDEN: {"description": "Not a superuser."},
     status.HTTP_404_NOT_FOUND: {"description": "The user does not exist."},
 }
@@ -89,7 +86,7 @@ def get_users_router(
         except (InvalidID, UserNotExists) as error:
             raise HTTPException(status_code=status.HTTP_404_NOT_FOUND) from error
 
-    @router.get("/me", name="users:current_user", response_model=user_schema, responses=_UNAUTHORIZED)
+    @router.get("/me", name="users:current_user", response_model=user_schema, responses=UNAUTHORIZED)
     async def me(user: models.UP = Depends(get_current_active_user)) -> schemas.U:
         return user_schema.model_validate(user)
 
@@ -98,7 +95,7 @@ def get_users_router(
         name="users:patch_current_user",
         response_model=user_schema,
         dependencies=[Depends(get_current_active_user)],
-        responses={**_UNAUTHORIZED, **own_refusals.responses, **csrf_responses(authenticator.backends)},
+        responses={**UNAUTHORIZED, **own_refusals.responses, **csrf_responses(authenticator.backends)},
     )
     @takes(user_update=own_update_schema)
     async def update_me(
