@@ -713,7 +713,8 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         """Who links an account waits for whoever else does, on MariaDB and MySQL.
 
         Locks on rows that are not there yet keep nobody out, but make deadlocks of two who then insert them. So it is
-        one that is there; while there is no user at all, the unique address has to do.
+        one that is there, and a new user is inserted before: whoever waits for the first row also keeps others from
+        inserting one before it.
         """
         ids = self._email_table.primary_key.columns
         first = select(*ids).order_by(*ids).limit(1)
