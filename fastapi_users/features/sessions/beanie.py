@@ -1,6 +1,6 @@
 import uuid
 from datetime import datetime, timezone
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, Field
 
@@ -22,7 +22,8 @@ _Moment = Annotated[datetime, AfterValidator(_in_utc)]
 class BeanieBaseSession(BaseModel):
     """Mix it into a document of yours: ``class Session(BeanieBaseSession, Document)``."""
 
-    id: uuid.UUID = Field(default_factory=uuid.uuid4)
+    if not TYPE_CHECKING:  # which would see a contradiction to the id of a Document
+        id: uuid.UUID = Field(default_factory=uuid.uuid4)
     user_id: PydanticObjectId
     digest: str
     previous_digest: str | None

@@ -13,7 +13,6 @@ from starlette.routing import NoMatchFound
 
 from fastapi_users.authentication.backend import AuthenticationBackend
 from fastapi_users.authentication.transport import CookieTransport
-from fastapi_users.schemas import StorableStr
 
 _MAX_LENGTH = 200
 
@@ -69,7 +68,7 @@ def refresh_token_reader(backend: AuthenticationBackend[Any, Any]) -> Callable[.
             name=_cookie_name(transport), scheme_name=f"APIKeyCookie_refresh_{backend.name}", auto_error=False
         )
 
-    async def read_body(refresh_token: StorableStr = Body(..., embed=True, max_length=_MAX_LENGTH)) -> str:
+    async def read_body(refresh_token: str = Body(..., embed=True, max_length=_MAX_LENGTH)) -> str:
         return refresh_token
 
     return read_body

@@ -10,10 +10,10 @@ from fastapi import Request, Response
 from pydantic import TypeAdapter, ValidationError
 
 from fastapi_users.authentication.login import LoginAttempt, refuse_unfit
-from fastapi_users.authentication.strategy.base import current_authentication
+from fastapi_users.authentication.strategy.base import current_authentication, refuse_if_changed
 from fastapi_users.db.store import Store, at_most, greater_than, none_of, other_than
 from fastapi_users.events import Event
-from fastapi_users.exceptions import BadCredentials, UserNotExists
+from fastapi_users.exceptions import BadCredentials, CredentialsChanged, UserNotExists
 from fastapi_users.features.sessions.delivery import add_refresh_token, issued_tokens, refresh_path
 from fastapi_users.features.sessions.errors import InvalidRefreshToken, RefreshTokenReused, SessionNotExists
 from fastapi_users.features.sessions.models import SessionProtocol
@@ -123,6 +123,7 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         """For the strategy, in the door: what the login tells of itself (request, methods, ``remember_me``) is kept.
 
         :param replaced_id: of the session that the client had, which ends (OWASP ASVS 5.0, 7.2.4).
+        :raises CredentialsChanged: what the login proved counts no more: see ``proven_credentials``.
         """
         attempt, authentication, now = login_attempt.get(), current_authentication.get(), _now()
         if attempt is not None and attempt.user is not user:
@@ -151,6 +152,11 @@ class SessionsMixin(BaseUserManager[UP, ID]):
                 **await self._session_origin(None if attempt is None else attempt.request),
             }
         )
+        try:
+            await refuse_if_changed()
+        except CredentialsChanged:
+            await rows.delete_where({"id": token.session_id})
+            raise
         if replaced_id is not None:
             await rows.delete_where({"id": replaced_id})
         await self._end_sessions_beyond_limit(user_id, token.session_id)

@@ -16,8 +16,10 @@ from fastapi_users.authentication import AuthenticationBackend, BearerTransport,
 from fastapi_users.db import BeanieBaseUser, BeanieUserDatabase, ObjectIDIDMixin, SQLAlchemyUserDatabase
 from fastapi_users.events import Event, Subscribers
 from fastapi_users.features.sessions import (
+    AllSessionsEnded,
     RefreshTokenStrategy,
     Session,
+    SessionEnded,
     SessionsMixin,
     get_sessions_admin_router,
     get_sessions_router,
@@ -151,6 +153,12 @@ class Application:
     def event_names(self) -> list[str]:
         return [event.name for event in self.events]
 
+    @property
+    def ends(self) -> list[tuple[Any, ...]]:
+        """What the events tell of sessions that ended before their time."""
+        ends = [event for event in self.events if isinstance(event, SessionEnded | AllSessionsEnded)]
+        return [(event.by, event.but_one) if isinstance(event, AllSessionsEnded) else (event.by,) for event in ends]
+
 
 class Client:
     """A browser or an app, which keeps what it is given as such a one does."""
@@ -234,7 +242,8 @@ async def _in_redis(stack: AsyncExitStack, store: str, folder: Path, options: di
 
 
 async def _in_mongodb(stack: AsyncExitStack, store: str, folder: Path, options: dict[str, Any]) -> Application:
-    client = await connect_mongo(MONGO_URL or await stack.enter_async_context(mongo_server()))
+    url: str = MONGO_URL or await stack.enter_async_context(mongo_server())
+    client = await connect_mongo(url)
     stack.push_async_callback(client.close)
     name = f"sessions_{uuid.uuid4().hex[:12]}"
     stack.push_async_callback(client.drop_database, name)

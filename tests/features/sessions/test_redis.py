@@ -25,7 +25,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[RedisSessionSto
 
 
 def values(**own: Any) -> dict[str, Any]:
-    moment = {name: NOW for name in ("rotated_at", "created_at", "last_seen_at")}
+    moment = dict.fromkeys(("rotated_at", "created_at", "last_seen_at"), NOW)
     end = {name: NOW + timedelta(hours=1) for name in ("expires_at", "ends_at")}
     texts = {"digest": "D", "previous_digest": None, "amr": "pwd", "address": None, "agent": None}
     row = {"id": uuid.uuid4(), "user_id": 7, "generation": 0, "is_remembered": True, "auth_time": None}
@@ -44,7 +44,9 @@ async def test_a_row_comes_back_as_it_was_written(store: RedisSessionStore) -> N
 
 
 async def test_conditions_select_rows(store: RedisSessionStore) -> None:
-    ids = [(await store.create(values(generation=number, created_at=NOW + timedelta(number)))).id for number in (1, 2, 3)]
+    ids = [
+        (await store.create(values(generation=number, created_at=NOW + timedelta(number)))).id for number in (1, 2, 3)
+    ]
     expected: dict[Any, list[int]] = {
         less_than(2): [1],
         at_most(2): [1, 2],
