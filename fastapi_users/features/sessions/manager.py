@@ -3,7 +3,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any, Generic, Literal, NamedTuple
+from typing import Any, ClassVar, Generic, Literal, NamedTuple
 from uuid import UUID, uuid4
 
 from fastapi import Request, Response
@@ -104,7 +104,7 @@ class SessionsMixin(BaseUserManager[UP, ID]):
     :cvar sessions_refresh_path: of the refresh route, as browsers see it, for the cookie. ``None`` asks the router.
     """
 
-    _required_settings = ("sessions_model",)
+    _required_settings: ClassVar[tuple[str, ...]] = ("sessions_model",)
 
     sessions_model: Any
     sessions_secret: Any = None

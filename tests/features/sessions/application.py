@@ -242,8 +242,8 @@ async def _in_redis(stack: AsyncExitStack, store: str, folder: Path, options: di
 
 
 async def _in_mongodb(stack: AsyncExitStack, store: str, folder: Path, options: dict[str, Any]) -> Application:
-    url: str = MONGO_URL or await stack.enter_async_context(mongo_server())
-    client = await connect_mongo(url)
+    server = await stack.enter_async_context(mongo_server())
+    client = await connect_mongo(MONGO_URL or server)
     stack.push_async_callback(client.close)
     name = f"sessions_{uuid.uuid4().hex[:12]}"
     stack.push_async_callback(client.drop_database, name)
