@@ -22,7 +22,9 @@ _Moment = Annotated[datetime, AfterValidator(_in_utc)]
 class BeanieBaseSession(BaseModel):
     """Mix it into a document of yours: ``class Session(BeanieBaseSession, Document)``."""
 
-    if not TYPE_CHECKING:  # which would see a contradiction to the id of a Document
+    if TYPE_CHECKING:  # by the id of a Document, which this one contradicts
+        pass
+    else:
         id: uuid.UUID = Field(default_factory=uuid.uuid4)
     user_id: PydanticObjectId
     digest: str

@@ -1,9 +1,9 @@
 import secrets
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any, ClassVar, Generic, Literal, NamedTuple
+from typing import Any, ClassVar, Generic, Literal
 from uuid import UUID, uuid4
 
 from fastapi import Request, Response
@@ -70,14 +70,14 @@ class RefreshTokenTheft(Event):
     session_id: UUID
 
 
-class StartedSession(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class StartedSession:
     session: SessionProtocol[Any]
-    refresh_token: str
+    refresh_token: str = field(repr=False)
 
 
-class RefreshedSession(NamedTuple, Generic[UP]):
-    session: SessionProtocol[Any]
-    refresh_token: str
+@dataclass(frozen=True, kw_only=True)
+class RefreshedSession(StartedSession, Generic[UP]):
     user: UP
 
 
@@ -161,7 +161,7 @@ class SessionsMixin(BaseUserManager[UP, ID]):
             await rows.delete_where({"id": replaced_id})
         await self._end_sessions_beyond_limit(user_id, token.session_id)
         await self._restore(user)  # which a commit may have expired
-        return StartedSession(session, seal(token, self._session_keys()[0]))
+        return StartedSession(session=session, refresh_token=seal(token, self._session_keys()[0]))
 
     async def refresh_session(
         self, refresh_token: str, *, request: Request | None = None, requires_verification: bool = False
@@ -193,7 +193,7 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         if child is None:
             await self._end_stolen_session(user, token.session_id, request)
             raise RefreshTokenReused
-        return RefreshedSession(current, seal(child, keys[0]), user)
+        return RefreshedSession(session=current, refresh_token=seal(child, keys[0]), user=user)
 
     async def find_session(self, session_id: UUID) -> tuple[SessionProtocol[ID], UP] | None:
         """A session that has not ended, with its user, for a request of its client: that it was seen is noted, once a

@@ -64,18 +64,20 @@ def get_sessions_router(
     :param requires_verification: refuse users whose address is not verified.
     :param fresh: to end others, the user must have proven who it is in the last so many seconds.
     """
-    router = APIRouter(dependencies=csrf_guard(backend))
-    router.include_router(_get_refresh_router(fastapi_users, backend, requires_verification))
-    router.include_router(_get_own_sessions_router(fastapi_users, backend, requires_verification, fresh=fresh))
+    router = APIRouter(route_class=SafeRoute, dependencies=csrf_guard(backend))
+    _add_refresh_routes(router, fastapi_users, backend, requires_verification=requires_verification)
+    _add_own_routes(router, fastapi_users, backend, requires_verification=requires_verification, fresh=fresh)
     return router
 
 
-def _get_refresh_router(
+def _add_refresh_routes(
+    router: APIRouter,
     fastapi_users: FastAPIUsers[models.UP, models.ID],
     backend: AuthenticationBackend[models.UP, models.ID],
+    *,
     requires_verification: bool,
-) -> APIRouter:
-    router, get_user_manager = APIRouter(route_class=SafeRoute), fastapi_users.get_user_manager
+) -> None:
+    get_user_manager = fastapi_users.get_user_manager
     document_refresh_tokens(backend)
     read_refresh_token = refresh_token_reader(backend)
     refusals = REFRESH_VERIFIED if requires_verification else REFRESH
@@ -137,17 +139,15 @@ def _get_refresh_router(
         forget_refresh_token(response, backend, path=path)
         return response
 
-    return router
 
-
-def _get_own_sessions_router(
+def _add_own_routes(
+    router: APIRouter,
     fastapi_users: FastAPIUsers[models.UP, models.ID],
     backend: AuthenticationBackend[models.UP, models.ID],
-    requires_verification: bool,
     *,
+    requires_verification: bool,
     fresh: float | None,
-) -> APIRouter:
-    router = APIRouter(route_class=SafeRoute)
+) -> None:
     authenticator, get_user_manager = fastapi_users.authenticator, fastapi_users.get_user_manager
 
     async def get_backends() -> list[AuthenticationBackend[models.UP, models.ID]]:
@@ -215,8 +215,6 @@ def _get_own_sessions_router(
         )
         await (end_all if includes_current else end_others)(user)
         await user_manager._seam_event(event)
-
-    return router
 
 
 def get_sessions_admin_router(

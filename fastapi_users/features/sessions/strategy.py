@@ -9,12 +9,7 @@ from fastapi_users.authentication.transport import CookieTransport
 from fastapi_users.authentication.transport.base import read_token
 from fastapi_users.features.sessions.delivery import IssuedTokens, cookie_seconds, issued_tokens
 from fastapi_users.features.sessions.errors import SessionNotExists
-from fastapi_users.features.sessions.manager import (
-    RefreshedSession,
-    SessionsMixin,
-    StartedSession,
-    login_attempt,
-)
+from fastapi_users.features.sessions.manager import SessionsMixin, StartedSession, login_attempt
 from fastapi_users.features.sessions.models import SessionProtocol
 from fastapi_users.jwt import SecretsType
 from fastapi_users.manager import BaseUserManager
@@ -71,7 +66,7 @@ class RefreshTokenStrategy(JWTStrategy[UP, ID], Generic[UP, ID]):
         issued_tokens.set(issued)
         return access_token
 
-    async def issue(self, user: UP, session: StartedSession | RefreshedSession[UP]) -> tuple[str, IssuedTokens]:
+    async def issue(self, user: UP, session: StartedSession) -> tuple[str, IssuedTokens]:
         """An access token for a session, and what goes to the client beside it."""
         row, now = session.session, datetime.now(timezone.utc)
         seconds = self._seconds_left(row, now)

@@ -2,16 +2,19 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from fastapi import Request
 from httpx import Response
 
 from fastapi_users import BaseUserManager, UUIDIDMixin, schemas
+from fastapi_users.authentication.login import LoginAttempt
 from fastapi_users.features.sessions import SessionNotExists, SessionsMixin
-from fastapi_users.testing import frozen_clock
+from fastapi_users.testing import InMemoryStore, frozen_clock
 from tests.features.sessions.application import EMAIL, Application, Client, application_on
 from tests.world import SECRET
 
@@ -546,3 +549,36 @@ async def test_of_parallel_logins_no_more_stay_than_the_limit_allows(limited: Ap
             tasks.start_soon(log_in)
 
     assert sorted([await client.me() for client in clients]) == [200] + [401] * 4
+
+
+async def test_a_session_that_another_login_ended_first_is_told_of_once(
+    limited: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await limited.log_in()
+
+    async def too_late(*_: Any) -> int:
+        return 0
+
+    monkeypatch.setattr(InMemoryStore, "delete_where", too_late)
+    await limited.log_in()
+
+    assert limited.ends == []
+
+
+async def test_what_a_login_tells_of_itself_is_not_taken_for_another_user(app: Application) -> None:
+    ann_client = await app.log_in()
+    bob = await app.register("bob@example.org")
+    async with app.manager() as manager:
+        request = Request({"type": "http", "headers": [(b"user-agent", b"curl/8")], "client": ("192.0.2.1", 1)})
+        attempt = LoginAttempt[Any, Any](
+            user=await manager.get_by_email(EMAIL),
+            methods=("pwd",),
+            auth_time=datetime.now(timezone.utc),
+            backend=app.bearer,
+            request=request,
+        )
+        await manager._seam_before_session(attempt)
+        started = await manager.start_session(bob)
+
+    assert (started.session.address, started.session.agent) == (None, None)
+    assert len(await ann_client.sessions()) == 1

@@ -7,12 +7,11 @@ from typing import Any
 
 import anyio
 import pytest
+from redis.asyncio.client import Pipeline
 
 from fastapi_users.db.store import Increment, at_least, at_most, greater_than, less_than, none_of, one_of, other_than
 from fastapi_users.features.sessions.redis import RedisSessionStore
 from tests.services import connect_redis
-
-NOW = datetime.now(timezone.utc)
 
 
 @pytest.fixture(params=[True, False], ids=["texts", "bytes"])
@@ -25,15 +24,16 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[RedisSessionSto
 
 
 def values(**own: Any) -> dict[str, Any]:
-    moment = dict.fromkeys(("rotated_at", "created_at", "last_seen_at"), NOW)
-    end = {name: NOW + timedelta(hours=1) for name in ("expires_at", "ends_at")}
+    now = datetime.now(timezone.utc)
+    moment = dict.fromkeys(("rotated_at", "created_at", "last_seen_at"), now)
+    end = dict.fromkeys(("expires_at", "ends_at"), now + timedelta(hours=1))
     texts = {"digest": "D", "previous_digest": None, "amr": "pwd", "address": None, "agent": None}
     row = {"id": uuid.uuid4(), "user_id": 7, "generation": 0, "is_remembered": True, "auth_time": None}
     return {**row, **texts, **moment, **end, **own}
 
 
 async def test_a_row_comes_back_as_it_was_written(store: RedisSessionStore) -> None:
-    row = values(auth_time=NOW)
+    row = values(auth_time=datetime.now(timezone.utc))
     created = await store.create(row)
 
     assert vars(created) == {**row, "user_id": "7"}
@@ -45,7 +45,8 @@ async def test_a_row_comes_back_as_it_was_written(store: RedisSessionStore) -> N
 
 async def test_conditions_select_rows(store: RedisSessionStore) -> None:
     ids = [
-        (await store.create(values(generation=number, created_at=NOW + timedelta(number)))).id for number in (1, 2, 3)
+        (await store.create(values(generation=number, created_at=datetime.fromtimestamp(number, timezone.utc)))).id
+        for number in (1, 2, 3)
     ]
     expected: dict[Any, list[int]] = {
         less_than(2): [1],
@@ -90,7 +91,8 @@ async def test_of_many_who_change_the_same_row_at_once_one_does(store: RedisSess
 
 
 async def test_redis_forgets_what_has_ended_with_what_leads_to_it(store: RedisSessionStore) -> None:
-    soon, later = NOW + timedelta(hours=1), NOW + timedelta(hours=2)
+    now = datetime.now(timezone.utc)
+    soon, later = now + timedelta(hours=1), now + timedelta(hours=2)
     row = await store.create(values(expires_at=soon, ends_at=later))
     await store.create(values(expires_at=soon, ends_at=soon))
 
@@ -114,3 +116,24 @@ async def test_a_row_that_goes_between_two_looks_is_not_brought_back(
 
     assert await store.update_where({"id": row.id}, {"generation": 1}) == 0
     assert await store.delete_where({"id": row.id}) == 0
+
+
+@pytest.mark.parametrize(("other", "changed"), [("digest", 0), ("agent", 1)])
+async def test_a_change_that_comes_between_look_and_change_is_looked_at(
+    store: RedisSessionStore, monkeypatch: pytest.MonkeyPatch, other: str, changed: int
+) -> None:
+    row = await store.create(values())
+    get, others = Pipeline.get, [other]
+
+    async def get_and_be_late(pipeline: Any, key: str) -> Any:
+        found = await get(pipeline, key)
+        for name in others:
+            others.remove(name)
+            assert await store.update_where({"id": row.id}, {name: "E"}) == 1
+        return found
+
+    monkeypatch.setattr(Pipeline, "get", get_and_be_late)
+
+    assert await store.update_where({"id": row.id, "digest": "D"}, {"generation": 7}) == changed
+    (found,) = await store.list({})
+    assert (getattr(found, other), found.generation) == ("E", 7 * changed)

@@ -1,14 +1,18 @@
 """What the routes refuse, and what their document says."""
 
+import re
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import HTTPException
+from fastapi.routing import APIRoute
 
 from fastapi_users.authentication.login import CredentialCheck
-from fastapi_users.events import LoginFailed
+from fastapi_users.events import Event, LoginFailed
+from fastapi_users.features import sessions
+from fastapi_users.features.sessions import SessionsErrorCode, get_sessions_admin_router, get_sessions_router
 from fastapi_users.testing import frozen_clock
 from tests.features.sessions.application import EMAIL, Application, Client, application_on
 from tests.world import PASSWORD
@@ -176,3 +180,20 @@ async def test_the_document_names_the_routes_and_their_refusals(app: Application
         ("/bearer/sessions/{id}", "delete"),
     ):
         assert "401" in paths[path][method]["responses"]
+
+
+async def test_the_page_names_the_routes_codes_and_events_and_nothing_else(app: Application) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "sessions.md").read_text("utf-8")
+    routers = [get_sessions_router(app.fastapi_users, app.bearer), get_sessions_admin_router(app.fastapi_users)]
+    routes = {
+        (f"{method} {route.path}", route.name.replace(":bearer.", ":{backend}."))
+        for router in routers
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+    }
+    events = {name for name, kind in vars(sessions).items() if isinstance(kind, type) and issubclass(kind, Event)}
+
+    assert set(re.findall(r"^\| `([A-Z]+ /\S+)` \| `(\S+)` \|", text, re.MULTILINE)) == routes
+    assert set(re.findall(r"^\| `(SESSIONS_\w+)` \|", text, re.MULTILINE)) == {code.value for code in SessionsErrorCode}
+    assert set(re.findall(r"^\| `([A-Z][a-z]\w+)` \|", text, re.MULTILINE)) == events
