@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 # The first Python that is new enough: pyenv's names exist even where their version is not chosen, so each is tried.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && { echo "$$name"; break; }; done)
-# Of `make bench`: which parts, and a version to measure beside ours.
+# Of `make bench`: which parts, a version to measure beside ours, a page of docs/ whose figures are to be replaced.
 PARTS ?=
 PEER ?=
+PAGE ?=
 PEER_VENV := .venv-peer
 , := ,
 # What both sides have in the same version, as far as the peer allows it.
@@ -48,7 +49,7 @@ docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.dev $(if $(PEER),peer)
-	$(BIN)/python -m benchmarks $(PARTS) $(if $(PEER),--peer $(PEER_VENV)/bin/python)
+	$(BIN)/python -m benchmarks $(PARTS) $(if $(PEER),--peer $(PEER_VENV)/bin/python) $(if $(PAGE),--page $(PAGE))
 
 peer: $(VENV)/.dev
 	@test -n "$(PEER)" || { echo "Which one? make bench PEER=fastapi-users==15.0.5"; exit 1; }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import date
 from importlib import import_module
 from os import cpu_count
+from pathlib import Path
 
 from benchmarks.harness import Bench, opened, table
 
@@ -27,16 +28,36 @@ print("Python " + platform.python_version(), *map(of, {DISTRIBUTIONS}), sep=", "
 """
 
 
-async def run(bench: Bench, parts: Sequence[str]) -> None:
+BEGIN, END = "<!-- figures of make bench -->\n", "<!-- the end of them -->\n"
+
+
+async def run(bench: Bench, parts: Sequence[str]) -> str:
+    """What it prints meanwhile."""
+    lines = []
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
+
     today = date.today()  # noqa: DTZ011 -- the calendar of this machine
-    print(f"{today}, {platform.machine()}, {cpu_count()} cores. Medians of {bench.rounds} rounds (quartiles).")
+    tell(f"{today}, {platform.machine()}, {cpu_count()} cores. Medians of {bench.rounds} rounds (quartiles).\n")
     for side in bench.sides:
-        print(f"- {side.name}: {(await side.output(VERSIONS)).strip()}")
+        tell(f"- {side.name}: {(await side.output(VERSIONS)).strip()}")
     for part in parts:
         module = import_module(f"benchmarks.{part}")
         figures = await module.measure(bench)
         title = (module.__doc__ or part).splitlines()[0]
-        print(f"\n{title}\n\n{table(figures, bench.sides)}", flush=True)
+        tell(f"\n{title}\n\n{table(figures, bench.sides)}")
+    return "\n".join(lines)
+
+
+def replace_figures(page: Path, figures: str) -> None:
+    """Between the two comments that say where they stand."""
+    before, _, rest = page.read_text("utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    if not after:
+        raise ValueError(f"{page} has no place for figures, between {BEGIN!r} and {END!r}.")
+    page.write_text(f"{before}{BEGIN}\n{figures}\n\n{END}{after}", "utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,16 +66,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--peer", metavar="PYTHON", help="an interpreter with another implementation, measured beside ours"
     )
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--tiny", action="store_true", help="the shortest run that touches everything: figures mean nothing"
     )
+    parser.add_argument("--page", type=Path, help="a page of docs/ whose figures are replaced by these")
     chosen = parser.parse_args(arguments)
     unknown = {*chosen.parts} - {*PARTS, *ON_DEMAND}
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     with opened(peer=chosen.peer, rounds=1 if chosen.tiny else chosen.rounds, is_tiny=chosen.tiny) as bench:
-        asyncio.run(run(bench, chosen.parts or PARTS))
+        figures = asyncio.run(run(bench, chosen.parts or PARTS))
+    if chosen.page:
+        replace_figures(chosen.page, figures)
 
 
 if __name__ == "__main__":

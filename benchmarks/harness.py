@@ -27,25 +27,40 @@ _LONGEST_ANSWER = 1 << 24
 
 @dataclass
 class Figure:
-    """One line of the table: a number of each round, by side. ``target`` is the most that ours may be."""
+    """One line of the table: a number of each round, by side. ``target`` is the most that ours may be.
+
+    What the number is the ratio of may be told too, as ``absolute``: its unit is anything that both sides share.
+    """
 
     name: str
     rounds: dict[str, list[float]] = field(default_factory=dict)
     target: float | None = None
     unit: str = ""
+    absolute: dict[str, list[float]] = field(default_factory=dict)
 
-    def add(self, side: str, value: float) -> None:
+    def add(self, side: str, value: float, *, absolute: float | None = None) -> None:
         self.rounds.setdefault(side, []).append(value)
+        if absolute is not None:
+            self.absolute.setdefault(side, []).append(absolute)
 
     def shown(self, side: str) -> str:
-        """Median and quartiles: the middle half of the rounds."""
-        values = self.rounds.get(side)
-        if not values:
-            return ""
-        if len(values) == 1:
-            return f"{_short(values[0])}{self.unit}"
-        low, _, high = quantiles(values, n=4, method="inclusive")
-        return f"{_short(median(values))}{self.unit} ({_short(low)} to {_short(high)})"
+        return _summary(self.rounds.get(side, []), self.unit)
+
+    def compared(self) -> str:
+        """Ours ÷ peer, each round for itself."""
+        pairs = zip(self.absolute.get(OURS, []), self.absolute.get(PEER, []), strict=False)
+        return _summary([own / other for own, other in pairs])
+
+    def wanted(self) -> str:
+        return "" if self.target is None else f"≤ {self.target:g}"
+
+
+def _summary(values: Sequence[float], unit: str = "") -> str:
+    """Median and quartiles: the middle half of the rounds."""
+    if len(values) < 2:  # noqa: PLR2004 -- one has no quartiles
+        return "".join(f"{_short(value)}{unit}" for value in values)
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return f"{_short(median(values))}{unit} ({_short(low)} to {_short(high)})"
 
 
 def _short(value: float) -> str:
@@ -152,16 +167,12 @@ def opened(*, peer: str | None, rounds: int, is_tiny: bool = False) -> Iterator[
 def table(figures: Sequence[Figure], sides: Sequence[Side]) -> str:
     """In Markdown, for a terminal and for a page alike."""
     heads = ["figure", *(side.name for side in sides), "target"]
-    rows = [
-        [
-            figure.name,
-            *(figure.shown(side.name) for side in sides),
-            "" if figure.target is None else f"≤ {figure.target:g}",
-        ]
-        for figure in figures
-    ]
-    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
+    rows = [[figure.name, *(figure.shown(side.name) for side in sides), figure.wanted()] for figure in figures]
+    compared = [figure.compared() for figure in figures]
+    if any(compared):
+        heads.append("ours ÷ peer")
+        rows = [[*row, cell] for row, cell in zip(rows, compared, strict=True)]
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     lines = [heads, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    )
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)

@@ -166,14 +166,12 @@ async def measure(bench: Bench) -> list[Figure]:
 async def _measure_loads(bench: Bench) -> list[Figure]:
     clients, seconds = bench.scaled((CLIENTS, 4.0), (2, 0.05))
     waits = {
-        (name, hundredth): Figure(
-            f"ping while {CLIENTS} clients {name}, p{hundredth} ÷ idle",
-            target=15 if hundredth == 99 else None,  # noqa: PLR2004
-        )
+        (name, hundredth): Figure(f"ping while {clients} clients {name}, p{hundredth} ÷ idle")
         for name in LOADS
         for hundredth in (50, 99)
     }
-    rates: dict[str, dict[str, list[float]]] = {name: {} for name in LOADS}
+    waits["log in", 99].target = 15
+    rates = {name: Figure(f"clients {name}, a second", unit="/s") for name in LOADS}
     # Fewer rounds than elsewhere: each load takes seconds, and the differences are factors.
     for side in itertools.islice(bench.turns(), len(bench.sides) * min(bench.rounds, 3)):
         async with databases.sqlite(side.name) as url:
@@ -182,12 +180,7 @@ async def _measure_loads(bench: Bench) -> list[Figure]:
             measured = await _under_load(side, str(url), clients=clients, seconds=seconds)
         _, idle = measured.pop("idle")
         for name, (rate, pings) in measured.items():
-            rates[name].setdefault(side.name, []).append(rate)
+            rates[name].add(side.name, rate, absolute=rate)
             for hundredth in (50, 99):
                 waits[name, hundredth].add(side.name, percentile(pings, hundredth) / percentile(idle, hundredth))
-    done = [Figure(f"clients {name}, a second", rates[name], unit="/s") for name in LOADS]
-    faster = [Figure(f"clients {name}, ours ÷ peer") for name in LOADS]
-    for figure, name in zip(faster, LOADS, strict=True):
-        for own, other in zip(rates[name][OURS], rates[name].get(PEER, []), strict=False):
-            figure.add(OURS, own / other)
-    return [*waits.values(), *done, *(figure for figure in faster if figure.rounds)]
+    return [*waits.values(), *rates.values()]

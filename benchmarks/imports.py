@@ -20,6 +20,6 @@ async def measure(bench: Bench) -> list[Figure]:
     for side in bench.turns():
         seconds, loaded = json.loads(await side.output(CODE.format(module="fastapi_users")))
         of_fastapi, _ = json.loads(await side.output(CODE.format(module="fastapi")))
-        cpu.add(side.name, seconds / of_fastapi)
-        modules.add(side.name, loaded)
+        cpu.add(side.name, seconds / of_fastapi, absolute=seconds)
+        modules.add(side.name, loaded, absolute=loaded)
     return [cpu, modules]

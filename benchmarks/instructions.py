@@ -52,6 +52,6 @@ async def measure(bench: Bench) -> list[Figure]:
                 figure = Figure(f"{name} ÷ by hand, {database}, instructions", target=read.CASES[name].target)
                 for side in bench.sides:
                     counted = [await _count(side, name, kind, times, Path(folder)) for kind in ("library", "hand")]
-                    figure.add(side.name, counted[0] / counted[1])
+                    figure.add(side.name, counted[0] / counted[1], absolute=counted[0])
                 figures.append(figure)
     return figures

@@ -208,16 +208,11 @@ async def measure(bench: Bench) -> list[Figure]:
     for database in await databases.available():
         async with prepared(bench, database) as names:
             for name in names:
-                by_hand = Figure(f"{name} ÷ by hand, {database}, CPU")
-                by_peer = Figure(f"{name}, ours ÷ peer, {database}, CPU")
-                spent: dict[str, list[float]] = {}
+                figure = Figure(f"{name} ÷ by hand, {database}, CPU")
                 for side in bench.sides:
                     await side.call(cpu_seconds, name, 1, 0.0)  # what the first request of a process makes
                 for side in bench.turns():
                     cpu = await side.call(cpu_seconds, name, slices, seconds)
-                    by_hand.add(side.name, cpu["library"] / cpu["hand"])
-                    spent.setdefault(side.name, []).append(cpu["library"])
-                for own, other in zip(spent[OURS], spent.get(PEER, []), strict=False):
-                    by_peer.add(OURS, own / other)
-                figures += [by_hand, by_peer] if by_peer.rounds else [by_hand]
+                    figure.add(side.name, cpu["library"] / cpu["hand"], absolute=cpu["library"])
+                figures.append(figure)
     return figures

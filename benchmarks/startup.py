@@ -42,6 +42,6 @@ async def measure(bench: Bench) -> list[Figure]:
             await side.call(build, 1)  # the first route of a process imports more
         for side in bench.turns():
             seconds = await side.call(build, routes)
-            own.add(side.name, seconds["own"] / seconds["hand"])
-            shared.add(side.name, seconds["shared"] / seconds["hand"])
+            own.add(side.name, seconds["own"] / seconds["hand"], absolute=seconds["own"])
+            shared.add(side.name, seconds["shared"] / seconds["hand"], absolute=seconds["shared"])
     return [own, shared]

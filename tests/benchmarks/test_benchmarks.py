@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import ON_DEMAND, PARTS
+from benchmarks.__main__ import BEGIN, END, ON_DEMAND, PARTS, replace_figures
 from benchmarks.harness import OURS, PEER, Bench, Figure, Side, opened, table
 from benchmarks.load import percentile
 
@@ -105,15 +105,41 @@ def test_sides_take_turns_and_take_turns_at_being_the_first() -> None:
 
 def test_a_table_shows_medians_with_quartiles_and_what_is_not_there_as_nothing() -> None:
     ours, peer = (Side(name, sys.executable, ROOT) for name in (OURS, PEER))
-    figures = [
-        Figure("a ratio", {OURS: [1.0, 2.0, 3.0, 4.0, 5.0], PEER: [0.12345]}, target=1.5),
-        Figure("a rate", {OURS: [1234.5]}, unit="/s"),
-    ]
+    ratio = Figure("a ratio", {OURS: [1.0, 2.0, 3.0, 4.0, 5.0], PEER: [0.12345]}, target=1.5)
+    rate = Figure("a rate", unit="/s")
+    rate.add(OURS, 1234.5)
 
-    assert figures_of(table(figures, [ours, peer])) == {
+    assert figures_of(table([ratio, rate], [ours, peer])) == {
         "a ratio": ["3 (2 to 4)", "0.123", "≤ 1.5"],
         "a rate": ["1,234/s", "", ""],
     }
+    rate.add(OURS, 3000.0, absolute=3000.0)
+    rate.add(PEER, 1500.0, absolute=1500.0)
+    assert figures_of(table([rate], [ours, peer])) == {"a rate": ["2,117/s (1,676 to 2,559)", "1,500/s", "", "2"]}
+
+
+def test_figures_take_the_place_of_older_ones_in_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# A page\n\n{BEGIN}\nold\n\n{END}\nThe end.\n", "utf-8")
+
+    finished = run("imports", "--tiny", "--page", str(page))
+
+    assert finished.returncode == 0, finished.stderr
+    text = page.read_text("utf-8")
+    assert text.startswith(f"# A page\n\n{BEGIN}\n20")  # the day
+    assert text.endswith(f"|\n\n{END}\nThe end.\n")
+    assert "modules that" in text
+    assert "old" not in text
+
+
+def test_a_page_that_has_no_place_for_figures_stays_as_it_is(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# A page\n", "utf-8")
+
+    with pytest.raises(ValueError, match=r"page\.md has no place for figures"):
+        replace_figures(page, "new")
+
+    assert page.read_text("utf-8") == "# A page\n"
 
 
 def test_a_percentile_of_one_value_is_that_value() -> None:
