@@ -54,8 +54,8 @@ async def run(bench: Bench, parts: Sequence[str]) -> str:
 def replace_figures(page: Path, figures: str) -> None:
     """Between the two comments that say where they stand."""
     before, _, rest = page.read_text("utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if not after:
+    _, end, after = rest.partition(END)
+    if not end:
         raise ValueError(f"{page} has no place for figures, between {BEGIN!r} and {END!r}.")
     page.write_text(f"{before}{BEGIN}\n{figures}\n\n{END}{after}", "utf-8")
 

@@ -120,14 +120,14 @@ def test_a_table_shows_medians_with_quartiles_and_what_is_not_there_as_nothing()
 
 def test_figures_take_the_place_of_older_ones_in_a_page(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"# A page\n\n{BEGIN}\nold\n\n{END}\nThe end.\n", "utf-8")
+    page.write_text(f"# A page\n\n{BEGIN}\nold\n\n{END}", "utf-8")
 
     finished = run("imports", "--tiny", "--page", str(page))
 
     assert finished.returncode == 0, finished.stderr
     text = page.read_text("utf-8")
     assert text.startswith(f"# A page\n\n{BEGIN}\n20")  # the day
-    assert text.endswith(f"|\n\n{END}\nThe end.\n")
+    assert text.endswith(f"|\n\n{END}")
     assert "modules that" in text
     assert "old" not in text
 
