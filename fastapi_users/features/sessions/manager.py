@@ -348,7 +348,11 @@ class SessionsMixin(BaseUserManager[UP, ID]):
 
     async def _session_origin(self, request: Request | None) -> dict[str, str | None]:
         facts = await self._facts(request) if self.sessions_keep_origin else None
-        return {"address": None, "agent": None} if facts is None else {"address": facts.address, "agent": facts.agent}
+        if facts is None:
+            return {"address": None, "agent": None}
+        # Without the zone of an IPv6 address (RFC 4007), which is as long as its sender likes.
+        address = None if facts.address is None else facts.address.partition("%")[0]
+        return {"address": address, "agent": facts.agent}
 
     async def _live_session(self, where: Mapping[str, Any]) -> SessionProtocol[ID] | None:
         return await self._session_rows().get({**where, "expires_at": greater_than(_now())})

@@ -96,7 +96,7 @@ def judge(
     if hmac.compare_digest(digest, current):
         return Verdict.CURRENT
     is_parent = previous is not None and hmac.compare_digest(digest, previous)
-    if is_parent and now - rotated_at <= timedelta(seconds=grace_seconds):
+    if is_parent and now - rotated_at < timedelta(seconds=grace_seconds):
         return Verdict.REPEATED
     return Verdict.STOLEN
 

@@ -23,7 +23,12 @@ from fastapi_users.features.sessions.errors import (
     SessionNotExists,
     SessionsErrorCode,
 )
-from fastapi_users.features.sessions.manager import REFRESH_METHOD, AllSessionsEnded, SessionsMixin
+from fastapi_users.features.sessions.manager import (
+    REFRESH_METHOD,
+    AllSessionsEnded,
+    RefreshedSession,
+    SessionsMixin,
+)
 from fastapi_users.features.sessions.schemas import RefreshResponse, SessionRead, session_read
 from fastapi_users.features.sessions.strategy import RefreshTokenStrategy
 from fastapi_users.manager import UUIDIDMixin
@@ -99,17 +104,11 @@ def _add_refresh_routes(
         user_manager: SessionsMixin[models.UP, models.ID] = Depends(get_user_manager),
         strategy: RefreshTokenStrategy[models.UP, models.ID] = Depends(backend.get_strategy),
     ) -> Response:
-        check = CredentialCheck(method=REFRESH_METHOD, identifier=None, request=request)
-        await user_manager._seam_before_credentials(check)
         try:
             with refusals:
-                try:
-                    refreshed = await user_manager.refresh_session(
-                        refresh_token or "", request=request, requires_verification=requires_verification
-                    )
-                except InvalidRefreshToken:
-                    await report_failure(user_manager, check, user=None)
-                    raise
+                refreshed = await _refresh(
+                    user_manager, refresh_token, request=request, requires_verification=requires_verification
+                )
         except HTTPException as refusal:
             if isinstance(refusal.__cause__, InvalidRefreshToken):
                 refusal.headers = _forgetting(backend, path)
@@ -286,6 +285,26 @@ def get_sessions_admin_router(
         await user_manager._seam_event(event)
 
     return router
+
+
+async def _refresh(
+    user_manager: SessionsMixin[models.UP, models.ID],
+    refresh_token: str | None,
+    *,
+    request: Request,
+    requires_verification: bool,
+) -> RefreshedSession[models.UP]:
+    if refresh_token is None:  # nothing was tried: a page looks whether somebody is logged in
+        raise InvalidRefreshToken
+    check = CredentialCheck(method=REFRESH_METHOD, identifier=None, request=request)
+    await user_manager._seam_before_credentials(check)
+    try:
+        return await user_manager.refresh_session(
+            refresh_token, request=request, requires_verification=requires_verification
+        )
+    except InvalidRefreshToken:
+        await report_failure(user_manager, check, user=None)
+        raise
 
 
 def _parse_session_id(text: str) -> UUID:

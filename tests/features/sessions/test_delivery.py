@@ -286,3 +286,12 @@ async def test_an_own_router_may_hold_it_too(app: Application) -> None:
 
     assert cookie_of(await client.post("/api/v1/login", data=FORM))["path"] == "/api/v1/mine/refresh"
     assert (await client.post("/api/v1/mine/refresh")).status_code == 204
+
+
+async def test_an_address_is_kept_without_its_zone(app: Application) -> None:
+    app.manager_class.trusted_proxies = ["127.0.0.0/8"]
+    client = app.new_client(**{"x-forwarded-for": f"fe80::1%{'z' * 1000}"})
+    answer = await client.post("/bearer/login", data=FORM)
+    client.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    assert [session["address"] for session in (await client.get("/bearer/sessions")).json()] == ["fe80::1"]

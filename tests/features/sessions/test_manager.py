@@ -101,7 +101,7 @@ async def test_a_grandparent_is_theft_within_the_grace_too(application: Applicat
 
 
 async def test_without_a_grace_each_repetition_is_theft(tmp_path: Path) -> None:
-    async with application_on("memory", tmp_path, settings={"sessions_grace_seconds": -1}) as application:
+    async with application_on("memory", tmp_path, settings={"sessions_grace_seconds": 0}) as application:
         await application.register()
         client = await application.log_in()
         parent = client.refresh_token

@@ -86,9 +86,9 @@ def test_a_digest_tells_no_secret_and_fits_its_column() -> None:
         (2, 0, Verdict.CURRENT),
         (2, 10**6, Verdict.CURRENT),
         (1, 0, Verdict.REPEATED),
-        (1, 10, Verdict.REPEATED),
+        (1, 9.9, Verdict.REPEATED),
         (1, -5, Verdict.REPEATED),  # the clock of another server
-        (1, 10.1, Verdict.STOLEN),
+        (1, 10, Verdict.STOLEN),
         (0, 0, Verdict.STOLEN),
         (3, 0, Verdict.STOLEN),  # after the database was put back: only the thief of a backup has it
     ],

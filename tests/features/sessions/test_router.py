@@ -56,7 +56,9 @@ async def test_what_is_no_refresh_token_is_refused_alike(app: Application, token
 
 
 async def test_a_browser_without_a_cookie_has_no_session(app: Application) -> None:
-    assert (await app.new_client().post("/cookie/refresh")).json() == {"detail": "SESSIONS_BAD_REFRESH_TOKEN"}
+    answer = await app.new_client().post("/cookie/refresh")
+    assert (answer.status_code, answer.json()) == (400, {"detail": "SESSIONS_BAD_REFRESH_TOKEN"})
+    assert app.event_names == ["registered"]  # no attempt
     assert (await app.new_client().post("/cookie/refresh/revoke")).status_code == 204
 
 
