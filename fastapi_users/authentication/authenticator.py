@@ -7,6 +7,7 @@ from keyword import iskeyword
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from fastapi import Depends, HTTPException, Response, WebSocket, WebSocketException, status
+from fastapi.requests import HTTPConnection
 from fastapi.security import (
     APIKeyHeader,
     APIKeyQuery,
@@ -22,9 +23,8 @@ from fastapi_users.authentication.backend import AuthenticationBackend
 from fastapi_users.authentication.fresh import ReauthenticationRequired, refuse_stale
 from fastapi_users.authentication.resolution import (
     Session,
-    Tokens,
-    TokensDependency,
     find_once,
+    read_early,
     strategy_dependency,
 )
 from fastapi_users.authentication.transport.base import Transport, read_token
@@ -332,16 +332,13 @@ class Authenticator(Generic[models.UP, models.ID]):
         session = await _find_session(self._get_candidates(kwargs), user_manager)
         return await self._decide(session, kwargs, user_manager=user_manager, **flags)
 
-    async def _resolve(
-        self, flags: dict[str, Any], *args: Any, tokens_of_request: Tokens | None = None, **kwargs: Any
-    ) -> tuple[models.UP | None, str | None]:
+    async def _resolve(self, flags: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[models.UP | None, str | None]:
         """What :meth:`_authenticate` gives, with one look per request, however many dependencies ask."""
-        if tokens_of_request is not None:
-            kwargs.update(tokens_of_request.by_name)
-        if tokens_of_request is None or self._is_replaced:
+        connection: HTTPConnection | None = kwargs.pop(_CONNECTION, None)
+        if connection is None or self._is_replaced:
             return await self._authenticate(*args, **flags, **kwargs)
         candidates = self._get_candidates(kwargs)
-        session = await find_once(tokens_of_request.scope, kwargs["user_manager"], candidates, _find_session)
+        session = await find_once(connection.scope, kwargs["user_manager"], candidates, _find_session)
         return await self._decide(session, kwargs, user_manager=kwargs["user_manager"], **flags)
 
     @property
@@ -443,24 +440,25 @@ class Authenticator(Generic[models.UP, models.ID]):
     def _get_resolved_signature(
         self, get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None, *, optional: bool
     ) -> Signature:
-        """What FastAPI is asked for: the same, but for the tokens, which come first and all at once."""
+        """What FastAPI is asked for: the same, but for the tokens, which come first."""
         signature = self._get_dependency_signature(get_enabled_backends)
         is_replaced = getattr(self._get_dependency_signature, "__func__", None) is not _GET_DEPENDENCY_SIGNATURE
-        if is_replaced or not self.reads_tokens_first:
+        if is_replaced or not self.reads_tokens_first or not self.backends:
             return signature
         parameters = dict(signature.parameters)
-        schemes = {}
+        names = [name_to_variable_name(backend.name) for backend in self.backends]
+        schemes: Sequence[Any] = [parameters.pop(name).default.dependency for name in names]
+        if not optional and get_enabled_backends is None:  # which are part of the refusal, and known only later
+            schemes = read_early(schemes, self._refuse_without_tokens)
         for backend in self.backends:
-            name, strategy_name = name_to_variable_name(backend.name), name_to_strategy_variable_name(backend.name)
-            schemes[name] = parameters.pop(name).default.dependency
-            parameters[strategy_name] = _dependency_parameter(strategy_name, strategy_dependency(backend))
-        # Which backends are enabled is part of the refusal, and known only when all the others are resolved.
-        refuse = None if optional or get_enabled_backends is not None else self._refuse_without_tokens
-        tokens = _dependency_parameter("tokens_of_request", TokensDependency(self, schemes, refuse))
-        return signature.replace(parameters=[tokens, *parameters.values()])
+            name = name_to_strategy_variable_name(backend.name)
+            parameters[name] = _dependency_parameter(name, strategy_dependency(backend))
+        tokens = [_dependency_parameter(name, scheme) for name, scheme in zip(names, schemes, strict=True)]
+        connection = Parameter(_CONNECTION, Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=HTTPConnection)
+        return signature.replace(parameters=[connection, *tokens, *parameters.values()])
 
-    def _refuse_without_tokens(self, tokens: Mapping[str, str | None]) -> HTTPException | None:
-        return None if self._is_replaced else _refused(status.HTTP_401_UNAUTHORIZED, self.backends, tokens)
+    def _refuse_without_tokens(self) -> HTTPException | None:
+        return None if self._is_replaced else _refused(status.HTTP_401_UNAUTHORIZED, self.backends, {})
 
 
 async def _find_session(candidates: Sequence[tuple[Any, str]], user_manager: Any) -> Session | None:
@@ -507,6 +505,7 @@ def _flags(**flags: Any) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if name != "fresh" or value is not None}
 
 
+_CONNECTION = "connection_that_asks"  # no name of a backend either
 _RESPONSE = "response_to_hand_tokens_over_with"  # no name of a backend
 # Whose tokens come in the header Authorization.
 _OF_AUTHORIZATION = (HTTPBearer, OAuth2AuthorizationCodeBearer, OAuth2PasswordBearer)

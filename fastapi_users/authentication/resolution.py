@@ -6,59 +6,79 @@ could share a user.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import update_wrapper
 from inspect import Parameter, Signature
 from typing import Any, NamedTuple
 
-from fastapi import Depends, HTTPException
+from fastapi import HTTPException, Request
 from fastapi.requests import HTTPConnection
+from fastapi.security.base import SecurityBase
 
 from fastapi_users.authentication.backend import AuthenticationBackend
 from fastapi_users.db.base import BaseUserDatabase
 
-
-class Tokens(NamedTuple):
-    """What the transports found, under the variable names of their backends, and where the request keeps things."""
-
-    by_name: dict[str, str | None]
-    scope: Any
+_EMPTY = "fastapi_users.schemes_without_token"
 
 
-class TokensDependency:
-    """Reads the transports, which FastAPI resolves for it as ever, so that they can be overridden and are documented.
+class EarlyScheme(SecurityBase):
+    """A scheme of an authenticator; the last one refuses a request to which none of them gave a token.
 
-    Two for the same authenticator are one to FastAPI, which runs it once per request.
+    To FastAPI it is the scheme: the same in the OpenAPI document, the same key for ``dependency_overrides``, and one
+    result in a request whoever asks. Where another asked first, or an override is in its place, nobody is refused here
+    but later, by the authenticator.
 
-    :param refuse: gives the refusal of a request without any token; ``None`` goes on.
+    :param others: those before it; ``None`` where this is not the last one.
     """
 
-    def __init__(
-        self,
-        owner: object,
-        schemes: Mapping[str, Callable[..., Any]],
-        refuse: Callable[[dict[str, str | None]], HTTPException | None] | None,
-    ) -> None:
+    def __init__(self, scheme: Any, others: Sequence[Any] | None, refuse: Callable[[], HTTPException | None]) -> None:
+        self.__wrapped__ = scheme
+        self.__signature__ = _OF_A_CONNECTION
+        self._others = others
         self._refuse = refuse
-        self._key = (id(owner), refuse is None, *schemes.items())
-        self._owner = owner  # whose id stays taken as long as this lives
-        connection = Parameter("connection_with_tokens", Parameter.KEYWORD_ONLY, annotation=HTTPConnection)
-        self.__signature__ = Signature(
-            [connection, *(Parameter(name, Parameter.KEYWORD_ONLY, default=Depends(schemes[name])) for name in schemes)]
-        )
 
-    async def __call__(self, *, connection_with_tokens: HTTPConnection, **tokens: str | None) -> Tokens:
-        if self._refuse is not None and all(token is None for token in tokens.values()):
-            refusal = self._refuse(tokens)
+    @property
+    def model(self) -> Any:  # type: ignore[override]  # of older versions of FastAPI, which do not unwrap
+        return self.__wrapped__.model
+
+    @property
+    def scheme_name(self) -> Any:  # type: ignore[override]  # the same
+        return self.__wrapped__.scheme_name
+
+    async def __call__(self, *, connection: HTTPConnection) -> Any:
+        token = await self.__wrapped__(connection)
+        if token is None:
+            empty: set[Any] = connection.scope.setdefault(_EMPTY, set())
+            empty.add(self)
+            is_refused = self._others is not None and empty.issuperset(self._others)
+            refusal = self._refuse() if is_refused else None
             if refusal is not None:
                 raise refusal
-        return Tokens(tokens, connection_with_tokens.scope)
+        return token
 
     def __hash__(self) -> int:
-        return hash(self._key)
+        return hash(self.__wrapped__)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, TokensDependency) and self._key == other._key
+        return bool(self.__wrapped__ == (other.__wrapped__ if isinstance(other, EarlyScheme) else other))
+
+
+_OF_A_CONNECTION = Signature([Parameter("connection", Parameter.KEYWORD_ONLY, annotation=HTTPConnection)])
+
+
+def read_early(schemes: Sequence[Any], refuse: Callable[[], HTTPException | None]) -> Sequence[Callable[..., Any]]:
+    """The schemes for a dependency that is of no use without a token; as they are, if one is not like those of FastAPI."""
+    if not all(map(_needs_the_request_only, schemes)):
+        return schemes
+    *others, last = schemes
+    return [*(EarlyScheme(scheme, None, refuse) for scheme in others), EarlyScheme(last, others, refuse)]
+
+
+def _needs_the_request_only(scheme: Any) -> bool:
+    if not isinstance(scheme, SecurityBase) or not inspect.iscoroutinefunction(getattr(scheme, "__call__", None)):  # noqa: B004 -- whether it is async
+        return False
+    annotations = [parameter.annotation for parameter in inspect.signature(scheme).parameters.values()]
+    return annotations in ([Request], [HTTPConnection])
 
 
 class Inlined:
