@@ -29,6 +29,8 @@ def _get_secret_value(secret: SecretType) -> str:
 
 def get_secret_values(secrets: SecretsType) -> list[str]:
     """The newest first. :raises ValueError: the list is empty."""
+    if isinstance(secrets, str):  # as nearly everywhere, and for every request
+        return [secrets]
     several = list(secrets) if isinstance(secrets, Sequence) and not isinstance(secrets, str | bytes) else [secrets]
     if not several:
         raise ValueError("A list of secrets needs at least one.")

@@ -369,8 +369,11 @@ class _SessionCalls:
         self, statement: Any, read: Callable[[Result[Any]], R], values: Mapping[str, Any] | None = None, **options: Any
     ) -> R:
         """Rows of a plain session are read in its thread as well."""
-        execute = partial(self.session.execute, statement, values, execution_options=options)
-        return await self._in_thread(lambda: read(execute())) if self.is_sync else read(await execute())
+        if self.is_sync:
+            return await self._in_thread(
+                lambda: read(self.session.execute(statement, values, execution_options=options))
+            )
+        return read(await self.session.execute(statement, values, execution_options=options))
 
     @property
     def sync_session(self) -> Session:
@@ -511,13 +514,8 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     async def get(self, id: ID) -> UP | None:
         if isinstance(id, int) and self._dialect == "postgresql" and not self._fits_the_id_column(id):
             return None  # asyncpg refuses to ask
-        if self._overrides_look_up:
-            return await self._look_up(_by_id, id)
-        user = self._get_last_read(id)
-        if user is None:
-            user = await self._look_up(_by_id, id)
-            self._remember(user)
-        return user
+        known = None if self._last_read is None else self._get_last_read(id)
+        return await self._look_up(_by_id, id) if known is None else known
 
     async def get_with_user(self, model: type[M], where: Where, *, user_id: str = "user_id") -> M | None:
         """One statement, where the column refers to the id of the users and the application has no look-up of its own."""
@@ -531,7 +529,8 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         if found is None:
             return None
         row, user = found
-        self._remember(user)
+        if user is not None:
+            self._last_read = self._calls.sync_session.get_transaction(), user
         return cast("M", row)
 
     def is_at_hand(self, user: UP) -> bool:
@@ -544,18 +543,14 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
             and user not in session.deleted
         )
 
-    def _remember(self, user: UP | None) -> None:
-        """Until the transaction ends: what others have changed since it began, a second look might not show either."""
-        self._last_read = None if user is None else (self._calls.sync_session.get_transaction(), user)
-
     def _get_last_read(self, id: ID) -> UP | None:
-        if self._last_read is None:
-            return None
-        transaction, user = self._last_read
+        """Until the transaction ends: what others have changed since it began, a second look might not show either."""
+        transaction, user = cast("tuple[Any, UP]", self._last_read)
         calls = self._calls
         is_running = transaction is not None and calls.sync_session.get_transaction() is transaction
         is_plain_read = calls.open_transaction is None  # and not one that wants to see what others have changed
-        return user if is_running and is_plain_read and self.is_at_hand(user) and user.id == id else None
+        is_known = is_running and is_plain_read and not self._overrides_look_up and self.is_at_hand(user)
+        return user if is_known and user.id == id else None
 
     async def get_by_email(self, email: str) -> UP | None:
         """The exact spelling first, since every schema has the index for that; then without regard to letter case.
@@ -833,8 +828,11 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         """By a statement that was built once; or through an override of :meth:`_get_user`, which may add to it."""
         if self._overrides_look_up:
             return await self._get_user(build(self.user_table, value))
-        statement = _prepared(build, self.user_table)
-        return await self._calls.execute(statement, _first_user, {"value": value})
+        calls = self._calls
+        user = await calls.execute(_prepared(build, self.user_table), _first_user, {"value": value})
+        if user is not None:
+            self._last_read = calls.sync_session.get_transaction(), user
+        return cast("UP | None", user)
 
     @property
     def _overrides_look_up(self) -> bool:

@@ -2,7 +2,7 @@ import hmac
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import lru_cache
 from hashlib import sha256
@@ -212,7 +212,7 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
     def _all_that_decides(self, token: str) -> Any:
         """Whether a token counts, but for the time. ``None`` for what is not worth remembering, or not able to."""
         audience, secrets_ = self.token_audience, get_secret_values(self.decode_key)
-        is_plain = isinstance(audience, list) and all(isinstance(secret, str) for secret in secrets_)
+        is_plain = isinstance(audience, list) and set(map(type, secrets_)) == {str}
         if not is_plain or len(token) > _MAX_REMEMBERED or type(self).verifying_keys is not JWTStrategy.verifying_keys:
             return None
         return token, self.algorithm, self.strict, *audience, None, *secrets_
@@ -238,9 +238,7 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
         if getattr(user_manager, "sessions_end_with_credentials", True) is False:
             return True
         current = _fingerprint(key, user)
-        return current is not None and hmac.compare_digest(
-            current.encode(), fingerprint.encode("utf-8", "surrogatepass")
-        )
+        return current is not None and fingerprint.isascii() and hmac.compare_digest(current, fingerprint)
 
     async def _is_revoked(self, token: str, claims: Mapping[str, Any], user: UP) -> bool:
         if self.revoke is None:
@@ -362,10 +360,22 @@ def _fingerprint(key: Any, user: Any) -> str | None:
     if not (isinstance(password_hash, str) and isinstance(email, str) and isinstance(material, str)):
         return None
     message = f"{len(password_hash)}:{password_hash}{email}".encode("utf-8", "surrogatepass")
-    return urlsafe_b64encode(hmac.digest(_fingerprint_key(material), message, "sha256")[:16]).rstrip(b"=").decode()
+    return urlsafe_b64encode(_fingerprint_hmac(material)(message)[:16])[:22].decode()
 
 
 @lru_cache(maxsize=64)
-def _fingerprint_key(material: str) -> bytes:
-    """A key for this only. Nothing that is signed as a JWT begins with a zero byte."""
-    return hmac.digest(material.encode("utf-8", "surrogatepass"), b"\0fastapi-users:session", "sha256")
+def _fingerprint_hmac(material: str) -> Callable[[bytes], bytes]:
+    """HMAC-SHA256 (RFC 2104) with a key for this only, since nothing that is signed as a JWT begins with a zero byte.
+
+    Of the two hashes, the part that depends on the key is done once: ``hmac.digest`` does it for every request anew.
+    """
+    key = hmac.digest(material.encode("utf-8", "surrogatepass"), b"\0fastapi-users:session", "sha256")
+    inner, outer = (sha256(bytes(byte ^ pad for byte in key.ljust(64, b"\0"))) for pad in (0x36, 0x5C))
+
+    def digest(message: bytes) -> bytes:
+        inside, outside = inner.copy(), outer.copy()
+        inside.update(message)
+        outside.update(inside.digest())
+        return outside.digest()
+
+    return digest
