@@ -75,7 +75,7 @@ def read_early(schemes: Sequence[Any], refuse: Callable[[], HTTPException | None
 
 
 def _needs_the_request_only(scheme: Any) -> bool:
-    if not isinstance(scheme, SecurityBase) or not inspect.iscoroutinefunction(getattr(scheme, "__call__", None)):  # noqa: B004 -- whether it is async
+    if not issubclass(type(scheme), SecurityBase) or not inspect.iscoroutinefunction(getattr(scheme, "__call__", None)):  # noqa: B004 -- whether it is async
         return False
     annotations = [parameter.annotation for parameter in inspect.signature(scheme).parameters.values()]
     return annotations in ([Request], [HTTPConnection])

@@ -118,10 +118,11 @@ class BaseUserDatabase(Generic[UP, ID]):
         await callback()
 
     async def get_with_user(self, model: type[M], where: Where, *, user_id: str = "user_id") -> M | None:
-        """A row of a feature's model, read in order to ask for its user next.
+        """The values of a row of a feature's model, read in order to ask for its user next.
 
         :meth:`get` is called for that all the same, so that an override of it decides. An adapter that can read both in
-        one statement has the user at hand then, and asks nothing.
+        one statement has the user at hand then, and asks nothing. What comes back has the attributes of a row, but is
+        perhaps no object of the session: change it by ``store(model).update_where``.
 
         :param user_id: the column of the model with the id of the user.
         """

@@ -519,29 +519,27 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
     async def get_with_user(self, model: type[M], where: Where, *, user_id: str = "user_id") -> M | None:
         """One statement, where the column refers to the id of the users and the application has no look-up of its own."""
-        statement = None if self._overrides_look_up else _with_user(self.user_table, model, user_id, _shape(where))
+        shape, values = [], {}
+        for name, value in where.items():
+            is_condition = isinstance(value, Condition)
+            shape.append((name, value.operator if is_condition else None))
+            values[f"value_{name}"] = value.operand if is_condition else value
+        is_possible = not self._overrides_look_up and None not in values.values()
+        statement = _with_user(self.user_table, cast("Any", model), user_id, tuple(shape)) if is_possible else None
         if statement is None:
             return await self.store(model).get(where)
-        values = {
-            f"value_{name}": value.operand if isinstance(value, Condition) else value for name, value in where.items()
-        }
-        found = await self._calls.execute(statement, lambda result: result.unique().first(), values)
-        if found is None:
-            return None
-        row, user = found
-        if user is not None:
-            self._last_read = self._calls.sync_session.get_transaction(), user
-        return cast("M", row)
+        calls = self._calls
+        row: Any = await calls.execute(statement, _first_unique, values)
+        if row is not None and row[-1] is not None:
+            self._last_read = calls.sync_session.get_transaction(), row[-1]
+        return cast("M | None", row)
 
     def is_at_hand(self, user: UP) -> bool:
-        state, session = cast("Any", inspect(user, raiseerr=False)), self._calls.sync_session
-        return (
-            state is not None
-            and state.session is session
-            and state.persistent
-            and not state.expired_attributes
-            and user not in session.deleted
-        )
+        state: Any = getattr(user, "_sa_instance_state", None)
+        if state is None or state.expired_attributes or not state.persistent:
+            return False
+        session = self._calls.sync_session
+        return state.session is session and user not in session.deleted
 
     def _get_last_read(self, id: ID) -> UP | None:
         """Until the transaction ends: what others have changed since it began, a second look might not show either."""
@@ -914,6 +912,10 @@ def _first_user(result: Result[Any]) -> Any:
     return result.unique().scalars().first()
 
 
+def _first_unique(result: Result[Any]) -> Any:
+    return result.unique().first()
+
+
 def _by_id(users: type[Any], value: Any) -> Select[Any]:
     return select(users).where(users.id == value)
 
@@ -942,15 +944,13 @@ def _with_user(users: type[Any], model: type[Any], user_id: str, shape: Any) -> 
     keys = [key for part in column.property.columns for key in part.foreign_keys]
     if not any(key.column is part for key in keys for part in attribute.columns):
         return None
-    statement = select(model, users).outerjoin(users, column == users.id)
+    # The values of the row only: an object of it would cost as much as that of the user.
+    values = [_column(model, attribute.key) for attribute in cast("Any", inspect(model)).column_attrs]
+    statement = select(*values, users).select_from(model).outerjoin(users, column == users.id)
     for name, operator in shape:
         place = bindparam(f"value_{name}", type_=_column(model, name).type, expanding=operator in ("in", "not in"))
         statement = statement.where(_condition(_column(model, name), Condition(operator, place) if operator else place))
     return statement
-
-
-def _shape(where: Where) -> tuple[tuple[str, str | None], ...]:
-    return tuple((name, value.operator if isinstance(value, Condition) else None) for name, value in where.items())
 
 
 def _is_unwatched(mapper: Mapper[Any], session: Any, expected: dict[str, Any], values: dict[str, Any]) -> bool:

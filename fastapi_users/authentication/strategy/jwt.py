@@ -211,7 +211,8 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
     def _all_that_decides(self, token: str) -> Any:
         """Whether a token counts, but for the time. ``None`` for what is not worth remembering, or not able to."""
-        audience, secrets_ = self.token_audience, get_secret_values(self.decode_key)
+        audience: Any = self.token_audience  # upstream takes a text as well
+        secrets_ = get_secret_values(self.decode_key)
         is_plain = isinstance(audience, list) and set(map(type, secrets_)) == {str}
         if not is_plain or len(token) > _MAX_REMEMBERED or type(self).verifying_keys is not JWTStrategy.verifying_keys:
             return None
