@@ -26,7 +26,7 @@ def direct_user(
     open_session: Callable[[], AbstractAsyncContextManager[S]],
     *,
     make_user_manager: Callable[[S], BaseUserManager[models.UP, models.ID]],
-    get_strategy: Callable[[BaseUserManager[models.UP, models.ID]], Strategy[models.UP, models.ID]] | None = None,
+    make_strategy: Callable[[S], Strategy[models.UP, models.ID]] | None = None,
     optional: Literal[False] = False,
     active: bool = False,
     verified: bool = False,
@@ -41,7 +41,7 @@ def direct_user(
     open_session: Callable[[], AbstractAsyncContextManager[S]],
     *,
     make_user_manager: Callable[[S], BaseUserManager[models.UP, models.ID]],
-    get_strategy: Callable[[BaseUserManager[models.UP, models.ID]], Strategy[models.UP, models.ID]] | None = None,
+    make_strategy: Callable[[S], Strategy[models.UP, models.ID]] | None = None,
     optional: bool,
     active: bool = False,
     verified: bool = False,
@@ -55,7 +55,7 @@ def direct_user(
     open_session: Callable[[], AbstractAsyncContextManager[S]],
     *,
     make_user_manager: Callable[[S], BaseUserManager[models.UP, models.ID]],
-    get_strategy: Callable[[BaseUserManager[models.UP, models.ID]], Strategy[models.UP, models.ID]] | None = None,
+    make_strategy: Callable[[S], Strategy[models.UP, models.ID]] | None = None,
     optional: bool = False,
     active: bool = False,
     verified: bool = False,
@@ -68,10 +68,10 @@ def direct_user(
     the user is of a session that is closed again.
 
     :param open_session: an ``async_sessionmaker``, or anything else to be opened for a token by ``async with``.
-    :param get_strategy: of a manager; needed where that of the backend has parameters.
+    :param make_strategy: needed where ``get_strategy`` of the backend has parameters, which only FastAPI resolves.
     :raises TypeError: it is needed, and is not there.
     """
-    if get_strategy is None:
+    if make_strategy is None:
         _refuse_parameters(backend)
     get_backend_strategy: Callable[[], Any] = backend.get_strategy
     flags: dict[str, Any] = {"optional": optional, "active": active, "verified": verified, "superuser": superuser}
@@ -79,7 +79,7 @@ def direct_user(
         backend,
         open_session,
         make_user_manager,
-        get_strategy or (lambda _: get_backend_strategy()),
+        make_strategy or (lambda _: get_backend_strategy()),
         flags if fresh is None else {**flags, "fresh": fresh},
     )
 
@@ -92,7 +92,7 @@ class _DirectUser(SecurityBase):
         backend: AuthenticationBackend[Any, Any],
         open_session: Callable[[], AbstractAsyncContextManager[Any]],
         make_user_manager: Callable[[Any], BaseUserManager[Any, Any]],
-        get_strategy: Callable[[Any], Any],
+        make_strategy: Callable[[Any], Any],
         flags: dict[str, Any],
     ) -> None:
         self.model = backend.transport.scheme.model
@@ -100,7 +100,7 @@ class _DirectUser(SecurityBase):
         self._transport = backend.transport
         self._open_session = open_session
         self._make_user_manager = make_user_manager
-        self._get_strategy = get_strategy
+        self._make_strategy = make_strategy
         self._flags = flags
         self._name = name_to_variable_name(backend.name)
         self._authenticator = Authenticator([backend], make_user_manager)  # which it never calls
@@ -111,7 +111,7 @@ class _DirectUser(SecurityBase):
             return await self._decide(None, token, None)
         async with self._open_session() as session:
             user_manager = self._make_user_manager(session)
-            strategy = self._get_strategy(user_manager)
+            strategy = self._make_strategy(session)
             user = await strategy.read_token(token, user_manager)
             return await self._decide(Session(user, token, strategy) if user else None, token, user_manager)
 
@@ -126,5 +126,5 @@ def _refuse_parameters(backend: AuthenticationBackend[Any, Any]) -> None:
     if signature(backend.get_strategy).parameters:
         raise TypeError(
             f"get_strategy of the backend {backend.name!r} has parameters, which only FastAPI resolves: give "
-            "direct_user(…) a get_strategy of its own, which gets the manager."
+            "direct_user(…) a make_strategy, which gets the session."
         )

@@ -33,8 +33,8 @@ def direct(world: World, backend: Backend, **options: Any) -> Any:
     return direct_user(backend, world.session_maker, make_user_manager=make_user_manager, **options)
 
 
-def database_strategy(user_manager: Any) -> Any:
-    return DatabaseStrategy(SQLAlchemyAccessTokenDatabase(user_manager.user_db.session, RecommendedAccessToken), 3600)
+def database_strategy(session: Any) -> Any:
+    return DatabaseStrategy(SQLAlchemyAccessTokenDatabase(session, RecommendedAccessToken), 3600)
 
 
 def app_of(dependency: Any) -> FastAPI:
@@ -69,7 +69,7 @@ async def test_a_jwt_costs_one_statement_and_its_user_is_of_a_session_that_is_cl
 async def test_a_token_in_the_database_costs_one_statement(world: World) -> None:
     answer = await world.client.post("/auth/cookie/login", data=FORM)
     headers = {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
-    app = app_of(direct(world, world.cookie, get_strategy=database_strategy))
+    app = app_of(direct(world, world.cookie, make_strategy=database_strategy))
     with recorded(world) as traffic:
         assert (await ask(app, headers)).json()[0] == "ann@example.org"
     assert traffic.statements == ["SELECT"]
@@ -148,7 +148,7 @@ def test_a_strategy_with_parameters_has_to_be_given() -> None:
 
     backend = Backend("db", BearerTransport("login"), get_strategy)
     with pytest.raises(TypeError, match="'db' has parameters"):
-        direct_user(backend, list, make_user_manager=list)  # type: ignore[arg-type,type-var]  # refused before it is used
+        direct_user(backend, list, make_user_manager=list)  # type: ignore[arg-type]  # refused before it is used
 
 
 async def test_the_adapter_may_be_one_with_accounts(world: World) -> None:
@@ -159,11 +159,11 @@ async def test_the_adapter_may_be_one_with_accounts(world: World) -> None:
         for name in ("one", "two"):
             account = {"oauth_name": name, "access_token": "T", "account_id": name, "account_email": "a@example.org"}
             user = await user_db.add_oauth_account(user, account)
-        token = await database_strategy(world.make_manager(session)).write_token(user)
+        token = await database_strategy(session).write_token(user)
 
     async with world.session_maker() as session:
         manager = world.make_manager(session)
         with recorded(world) as traffic:
-            found = await database_strategy(manager).read_token(token, manager)
+            found = await database_strategy(session).read_token(token, manager)
     assert sorted(account.oauth_name for account in found.oauth_accounts) == ["one", "two"]
     assert traffic.statements == ["SELECT"]

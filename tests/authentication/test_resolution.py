@@ -161,10 +161,11 @@ async def test_a_scheme_can_be_overridden(asked: Asked) -> None:
     backend = bearer_backend(asked)
     users = Users(asked.get_user_manager, [cookie_backend(asked), backend])
     app = app_of(users.current_user())
-    app.dependency_overrides[backend.transport.scheme] = lambda: "ann"
+    scheme: Any = backend.transport.scheme
+    app.dependency_overrides[scheme] = lambda: "ann"
     assert (await get(app)).json() == "ann@example.org"
 
-    app.dependency_overrides[backend.transport.scheme] = lambda: None
+    app.dependency_overrides[scheme] = lambda: None
     assert (await get(app)).status_code == 401
     assert "manager" in asked.names
 
@@ -333,7 +334,8 @@ async def test_whatever_else_gives_a_strategy_is_left_to_fastapi(asked: Asked) -
         def __call__(self) -> Any:
             return asked.get_strategy()
 
-    for get_strategy in (coroutine, generator, async_generator, wrapped, Made(), functools.partial(coroutine)):
+    every: list[Any] = [coroutine, generator, async_generator, wrapped, Made(), functools.partial(coroutine)]
+    for get_strategy in every:
         backend = Backend("bearer", BearerTransport("login"), get_strategy)
         app = app_of(Users(asked.get_user_manager, [backend]).current_user())
         assert (await get(app, ANN)).json() == "ann@example.org"

@@ -25,7 +25,7 @@ from fastapi_users.authentication.strategy import (
 )
 from fastapi_users.authentication.strategy.base import current_authentication
 from fastapi_users.exceptions import InsecureSecretWarning, InsecureSettingWarning
-from fastapi_users.jwt import SecretsType, generate_jwt
+from fastapi_users.jwt import SecretsType, decode_with_secret, generate_jwt
 from fastapi_users.testing import InMemoryUserDatabase, User, frozen_clock
 from tests.test_manager import UserManager
 from tests.world import SECRET
@@ -780,16 +780,13 @@ async def test_a_time_that_is_none_is_before_everything(
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The tokens whose signatures were checked."""
-    from fastapi_users.authentication.strategy import jwt as module
-
     tokens: list[str] = []
-    decode = module.decode_with_secret
 
     def record(token: str, *args: Any, **kwargs: Any) -> Any:
         tokens.append(token)
-        return decode(token, *args, **kwargs)
+        return decode_with_secret(token, *args, **kwargs)
 
-    monkeypatch.setattr(module, "decode_with_secret", record)
+    monkeypatch.setattr("fastapi_users.authentication.strategy.jwt.decode_with_secret", record)
     return tokens
 
 
@@ -881,7 +878,7 @@ async def test_a_strategy_with_keys_of_its_own_remembers_nothing(
     manager: UserManager, user: User, decoded: list[str]
 ) -> None:
     class Own(Strategy):
-        verifying_keys = property(lambda self: [])  # type: ignore[assignment]  # as an application may
+        verifying_keys = property(lambda self: [])  # as an application may
 
     token = await Own(SECRET, 60).write_token(user)
     for _ in range(2):
