@@ -328,9 +328,11 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         }
 
         async def create_with_account() -> models.UP:
+            created_user = await self.user_db.create(user_dict)
+            # Not before: a row that is inserted beside one on which others wait is a deadlock on MariaDB.
             if await self._reserve_oauth_account(account) and await self._owner_of(account) is not None:
                 raise exceptions.OAuthAccountAlreadyLinked
-            user = await self._add_oauth_account(await self.user_db.create(user_dict), account)
+            user = await self._add_oauth_account(created_user, account)
             await self._seam_event(
                 events.Registered(
                     user_id=user.id, request=await self._facts(request), email=user.email, oauth_name=oauth_name
@@ -340,10 +342,13 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
         try:
             user = await self._write_email(account_email, create_with_account, user_dict)
-        except (exceptions.UserAlreadyExists, exceptions.OAuthAccountAlreadyLinked) as error:
+        except Exception as error:
+            # As with addresses: whether this was a lost race shows a second look.
             user = await self._owner_of(account)
-            if user is None:
+            if user is None and isinstance(error, exceptions.OAuthAccountAlreadyLinked):
                 raise exceptions.UserAlreadyExists from error
+            if user is None or user.hashed_password == user_dict["hashed_password"]:
+                raise
             return user  # the same first login, in another tab, was faster
         await self.on_after_register(user, request)
         return user

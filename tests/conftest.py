@@ -1,5 +1,6 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -13,6 +14,19 @@ MISSING_SERVICES = Path(__file__).parent.parent / ".missing-services"
 # Neither a slow machine nor chance decides whether the tests pass.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """In the process that collects the results: what one of those that ran the tests has met."""
+    for name, servers in getattr(node, "workeroutput", {}).get("services", {}).items():
+        getattr(services, name).update(servers)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        met = {name: sorted(getattr(services, name)) for name in ("ANSWERED", "MISSING")}
+        session.config.workeroutput["services"] = met
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -5,9 +5,11 @@ import os
 import re
 import sys
 import traceback
+from importlib import import_module
 from inspect import get_annotations, iscoroutinefunction, signature
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from unittest import mock
 
 import anyio
@@ -182,6 +184,33 @@ def test_the_page_of_the_features_names_every_seam_with_its_arguments_and_nothin
     assert [(name, arguments.split(", ")) for name, arguments in rows] == [
         (name, list(signature(seam).parameters)[1:]) for name, seam in seams.items()
     ]
+
+
+def feature_mixins(word: str) -> list[type[Any]]:
+    module = import_module(f"fastapi_users.features.{word}.manager")
+    return [value for name, value in vars(module).items() if name.endswith("Mixin")]
+
+
+def test_a_feature_has_one_word_for_its_folder_its_tests_its_page_and_its_line_in_the_changelog() -> None:
+    words = [path.parent.name for path in (ROOT / "fastapi_users/features").glob("*/__init__.py")]
+    linked = {*LINK.findall(text_of("CHANGELOG.md"))}
+
+    assert [word for word in words if f"{word}.md" not in PAGES] == []
+    assert [word for word in words if not (ROOT / "tests/features" / word).is_dir()] == []
+    assert [word for word in words if f"docs/{word}.md" not in linked] == []
+
+
+def test_the_page_of_a_feature_names_its_settings_and_hooks_and_nothing_else() -> None:
+    for path in (ROOT / "fastapi_users/features").glob("*/manager.py"):
+        word = path.parent.name
+        codes = {name for code in CODE.findall(prose_of(f"docs/{word}.md")) for name in re.findall(r"^\w+", code)}
+        for mixin in feature_mixins(word):
+            public = {name for name in {*vars(mixin), *get_annotations(mixin)} if not name.startswith("_")}
+            of_the_base = {*dir(BaseUserManager), *get_annotations(BaseUserManager)}
+
+            assert public - codes == set(), word
+            looks_like_one = re.compile(rf"on_|{word}_")
+            assert {name for name in codes if looks_like_one.match(name)} - public - of_the_base == set(), word
 
 
 def test_the_page_of_the_differences_names_what_the_manager_has_beyond_version_15() -> None:

@@ -69,6 +69,7 @@ def test_a_hash_is_argon2id_with_the_settings_of_the_contract_and_a_salt() -> No
         PasswordHasher(memory_cost=1024).hash("hunter2"),
         PasswordHasher(parallelism=1).hash("hunter2"),
     ],
+    ids=["bcrypt", "time", "memory", "parallelism"],
 )
 def test_an_outdated_hash_is_verified_and_upgraded(outdated: str) -> None:
     verified, upgraded = PasswordHelper().verify_and_update("hunter2", outdated)
@@ -90,6 +91,16 @@ def test_an_outdated_hash_is_verified_and_upgraded(outdated: str) -> None:
         ("hunter2\0", bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode()),
         ("hunter2", bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode() + "\0"),
         ("\ud800", bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode()),
+    ],
+    ids=[
+        "empty",
+        "placeholder",
+        "clear text",
+        "bad argon2",
+        "short bcrypt",
+        "NUL in the password",
+        "NUL in the hash",
+        "surrogate",
     ],
 )
 def test_what_the_hasher_cannot_read_is_a_wrong_password_and_logged_without_it(
@@ -224,7 +235,11 @@ def test_a_stored_hash_that_nobody_can_read_costs_as_much_as_a_wrong_password(st
 # fingerprints
 
 
-@pytest.mark.parametrize("stored", [WEAK_CONTEXT.hash("hunter2"), bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode()])
+@pytest.mark.parametrize(
+    "stored",
+    [WEAK_CONTEXT.hash("hunter2"), bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode()],
+    ids=["argon2", "bcrypt"],
+)
 def test_a_fingerprint_tells_a_stored_hash_from_all_others_without_being_a_slow_hash(stored: str) -> None:
     """CONTRACT 16, row 24: the manager calls ``verify_and_update(user.hashed_password, password_fgpt)``."""
     password_hash = MagicMock(wraps=WEAK_CONTEXT)

@@ -4,7 +4,7 @@ import math
 import unicodedata
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from functools import lru_cache, partial
@@ -16,10 +16,11 @@ import anyio
 import anyio.to_thread
 
 from fastapi_users._lazy import needs_extra
+from fastapi_users.authentication.strategy.base import ProvenCredentials
 from fastapi_users.authentication.strategy.db import AP, AccessTokenDatabase
 from fastapi_users.db.base import BaseUserDatabase, run_callbacks
 from fastapi_users.db.store import Condition, Increment, M, Store, Where, at_least, none_of
-from fastapi_users.exceptions import OAuthAccountNotExists
+from fastapi_users.exceptions import CredentialsChanged, OAuthAccountNotExists
 from fastapi_users.models import ID, OAP, UP
 from fastapi_users.schemas import is_storable
 
@@ -56,7 +57,7 @@ with needs_extra("sqlalchemy"):
     from sqlalchemy import cast as sql_cast
     from sqlalchemy.dialects import mysql
     from sqlalchemy.dialects.postgresql import UUID
-    from sqlalchemy.exc import InvalidRequestError, SQLAlchemyError
+    from sqlalchemy.exc import IntegrityError, InvalidRequestError, SQLAlchemyError
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import (
         Mapped,
@@ -760,7 +761,8 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         """Who links an account waits for whoever else does, on MariaDB and MySQL.
 
         Locks on rows that are not there yet keep nobody out, but make deadlocks of two who then insert them. So it is
-        one that is there; while there is no user at all, the unique address has to do.
+        one that is there, and a new user is inserted before: whoever waits for the first row also keeps others from
+        inserting one before it.
         """
         ids = self._email_table.primary_key.columns
         first = select(*ids).order_by(*ids).limit(1)
@@ -805,6 +807,13 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
             await callback()
         else:
             transaction.callbacks.append(callback)
+
+    async def holds(self, id: ID, fields: Mapping[str, Any]) -> bool:
+        columns = (_column(self.user_table, name) for name in fields)
+        statement = select(*columns).where(_column(self.user_table, "id") == id)
+        stored = await self._calls.execute(statement, Result.first)
+        # Compared here, since the usual collations of MariaDB look past letter case and accents.
+        return stored is not None and tuple(stored) == tuple(fields.values())
 
     async def restore(self, user: UP) -> None:
         if cast("Any", inspect(user)).expired_attributes:  # by a session made with expire_on_commit=True
@@ -905,6 +914,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 _UPDATE = SQLAlchemyUserDatabase.update
 _GET_USER = SQLAlchemyUserDatabase._get_user  # noqa: SLF001 -- to know it from what applications put in its place
 _LookUp = Callable[[type[Any], Any], Select[Any]]
+_OF_ROWS = ("before_insert", "after_insert", "before_update", "after_update")
 _OF_WRITES = ("before_flush", "after_flush", "after_flush_postexec", "before_commit")
 
 
@@ -958,22 +968,28 @@ def _is_unwatched(mapper: Mapper[Any], session: Any, expected: dict[str, Any], v
     columns: Any = mapper.columns
     if not values or not {*expected, *values} <= {*columns.keys()}:
         return False
-    session = getattr(session, "sync_session", session)
     tables = {columns[name].table for name in (*expected, *values)}
-    attributes: Any = mapper.class_manager
-    class_: Any = mapper.class_
     return not (
         len(tables) > 1  # as in joined inheritance
         or any(isinstance(columns[name].type, TypeDecorator) for name in expected)  # encrypted anew each time, say
         or mapper.version_id_col is not None
-        or class_.__setattr__ is not object.__setattr__
-        or mapper.dispatch.before_update
-        or mapper.dispatch.after_update
-        or any(getattr(session.dispatch, name) for name in _OF_WRITES)
-        or any(attributes[name].dispatch.set for name in values)  # validators too
         or any(isinstance(value, ClauseElement) for value in values.values())
         or any(column.onupdate or column.server_onupdate for column in tables.pop().columns)
         or session.in_nested_transaction()  # whose rollback forgets only what the ORM has written
+        or not _writes_alone(mapper, session, values)
+    )
+
+
+def _writes_alone(mapper: Mapper[Any], session: Any, names: Iterable[str]) -> bool:
+    """Whether nothing of the application looks on when the ORM writes these attributes."""
+    session = getattr(session, "sync_session", session)
+    attributes: Any = mapper.class_manager
+    class_: Any = mapper.class_
+    return not (
+        class_.__setattr__ is not object.__setattr__
+        or any(getattr(mapper.dispatch, name) for name in _OF_ROWS)
+        or any(getattr(session.dispatch, name) for name in _OF_WRITES)
+        or any(attributes[name].dispatch.set for name in names)  # validators too
     )
 
 
@@ -1026,6 +1042,55 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
         await self._calls.complete(access_token, is_new=True)
         return access_token
 
+    async def create_for(self, credentials: ProvenCredentials, create_dict: dict[str, Any]) -> AP | None:
+        """Create the token of a login in a statement that asks whether its credentials still count.
+
+        A change of them that is under way is waited for, and a later one waits until the token is there to be ended.
+
+        :return: ``None`` where this takes more than one statement: nothing was done.
+        :raises CredentialsChanged: they count no more.
+        """
+        owner = self._owner_while(credentials)
+        if owner is None or getattr(self.create, "__func__", None) is not _CREATE_TOKEN:
+            return None
+        calls = self._calls
+        loaded = calls.session.identity_map.values()
+        access_token: Any = self.access_token_table(**create_dict)
+        user_id, access_token.user_id = access_token.user_id, owner
+        calls.session.add(access_token)
+        try:
+            await calls.save()
+        except IntegrityError as error:
+            for row in loaded:
+                await calls.restore(row)
+            if await credentials.still_count():
+                raise
+            raise CredentialsChanged from error  # whose id is not found, and null is refused
+        set_committed_value(access_token, "user_id", user_id)
+        await calls.complete(access_token, is_new=True)
+        return cast("AP", access_token)
+
+    def _owner_while(self, credentials: ProvenCredentials) -> Any:
+        """The id of their user, as a subquery that finds nobody once they have changed; or ``None``."""
+        user_db, fields = credentials.user_db, credentials.fields
+        if not isinstance(user_db, SQLAlchemyUserDatabase) or user_db.session is not self.session:
+            return None
+        users: Any = user_db.user_table
+        tokens = cast("Mapper[Any]", inspect(self.access_token_table))
+        owner_id, user_ids = tokens.columns["user_id"], cast("Any", inspect(users)).attrs.id.columns
+        is_certain = not owner_id.nullable and any(key.column is id for key in owner_id.foreign_keys for id in user_ids)
+        columns = {name: _column(users, name) for name in fields}
+        is_comparable = not any(isinstance(column.type, TypeDecorator) for column in columns.values())
+        if not (is_certain and is_comparable and _writes_alone(tokens, self._calls.session, ["user_id"])):
+            return None
+        return (
+            select(users.id)
+            .where(users.id == credentials.user_id)
+            .where(*(user_db._is_exactly(columns[name], value) for name, value in fields.items()))  # noqa: SLF001 -- ours
+            .with_for_update(read=True)
+            .scalar_subquery()
+        )
+
     async def update(self, access_token: AP, update_dict: dict[str, Any]) -> AP:
         for name, value in update_dict.items():
             setattr(access_token, name, value)
@@ -1071,6 +1136,9 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
     @property
     def _store(self) -> "SQLAlchemyStore[AP]":
         return SQLAlchemyStore(self.session, self.access_token_table)
+
+
+_CREATE_TOKEN = SQLAlchemyAccessTokenDatabase.create
 
 
 class SQLAlchemyStore(Generic[M]):

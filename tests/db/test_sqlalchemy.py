@@ -948,7 +948,7 @@ async def test_a_filter_of_the_application_is_not_gone_past(session: AsyncSessio
     class Filtered(Users):
         async def _get_user(self, statement: Select[Any]) -> User | None:
             statements.append(statement)
-            return await super()._get_user(statement.where(User.is_superuser))
+            return await super()._get_user(statement.filter_by(is_superuser=True))
 
     users = Filtered(session, User)
     row = await get_by_token(users)
