@@ -948,7 +948,7 @@ def _prepared(build: _LookUp, users: type[Any]) -> Select[Any]:
 
 
 @lru_cache(maxsize=256)
-def _with_user(users: type[Any], model: type[Any], user_id: str, shape: Any) -> Select[Any] | None:
+def _with_user(users: type[Any], model: type[Any], user_id: str, shape: Any) -> Any:
     """``None`` where no foreign key says that both are in one database."""
     column, attribute = _column(model, user_id), cast("Any", inspect(users)).attrs.id
     keys = [key for part in column.property.columns for key in part.foreign_keys]
