@@ -449,7 +449,7 @@ class Authenticator(Generic[models.UP, models.ID]):
         names = [name_to_variable_name(backend.name) for backend in self.backends]
         schemes: Sequence[Any] = [parameters.pop(name).default.dependency for name in names]
         if not optional and get_enabled_backends is None:  # which are part of the refusal, and known only later
-            schemes = read_early(schemes, self._refuse_without_tokens)
+            schemes = read_early(tuple(schemes), self._refuse_without_tokens)
         for backend in self.backends:
             name = name_to_strategy_variable_name(backend.name)
             parameters[name] = _dependency_parameter(name, strategy_dependency(backend))

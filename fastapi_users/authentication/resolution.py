@@ -7,7 +7,7 @@ could share a user.
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from functools import update_wrapper
+from functools import lru_cache, update_wrapper
 from inspect import Parameter, Signature
 from typing import Any, NamedTuple
 
@@ -107,12 +107,12 @@ class Inlined:
 def strategy_dependency(backend: AuthenticationBackend[Any, Any]) -> Callable[..., Any]:
     """``get_strategy``, run on the event loop if it is a plain function and not said to block."""
     get_strategy: Any = backend.get_strategy
-    is_inlined = _is_plain(get_strategy) and not getattr(backend, "get_strategy_blocks", False)
-    return Inlined(get_strategy) if is_inlined else get_strategy
+    return get_strategy if getattr(backend, "get_strategy_blocks", False) else _inlined(get_strategy)
 
 
-def _is_plain(function: Callable[..., Any]) -> bool:
-    return all(
+@lru_cache(maxsize=128)
+def _inlined(function: Any) -> Any:
+    is_plain = all(
         (inspect.isfunction(layer) or inspect.ismethod(layer))
         and not (
             inspect.iscoroutinefunction(layer)
@@ -121,6 +121,7 @@ def _is_plain(function: Callable[..., Any]) -> bool:
         )
         for layer in (function, inspect.unwrap(function))
     )
+    return Inlined(function) if is_plain else function
 
 
 class Session(NamedTuple):

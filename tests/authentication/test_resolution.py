@@ -218,8 +218,8 @@ def test_a_scheme_shows_its_name_and_model_to_versions_of_fastapi_that_do_not_un
     from fastapi_users.authentication.resolution import read_early
 
     scheme = CookieTransport("session").scheme
-    [early] = read_early([scheme], lambda: None)
-    other = read_early([scheme], lambda: None)[0]
+    [early] = read_early((scheme,), lambda: None)
+    [other] = read_early((scheme,), lambda: None)
 
     assert (early.scheme_name, early.model) == (scheme.scheme_name, scheme.model)  # type: ignore[attr-defined]  # it has
     assert len({early, other, scheme}) == 1
