@@ -107,11 +107,12 @@ class Inlined:
 def strategy_dependency(backend: AuthenticationBackend[Any, Any]) -> Callable[..., Any]:
     """``get_strategy``, run on the event loop if it is a plain function and not said to block."""
     get_strategy: Any = backend.get_strategy
-    return get_strategy if getattr(backend, "get_strategy_blocks", False) else _inlined(get_strategy)
+    dependency: Callable[..., Any] = get_strategy
+    return dependency if getattr(backend, "get_strategy_blocks", False) else _inlined(dependency)
 
 
 @lru_cache(maxsize=128)
-def _inlined(function: Any) -> Any:
+def _inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     is_plain = all(
         (inspect.isfunction(layer) or inspect.ismethod(layer))
         and not (
