@@ -205,6 +205,19 @@ async def test_a_scheme_of_the_application_is_resolved_as_it_wants(
     assert (await get(app, {"x-token": "ann"})).json() == "ann@example.org"
 
 
+async def test_a_scheme_may_be_a_function(asked: Asked) -> None:
+    class Own(Transport):
+        @staticmethod
+        def scheme(request: Request) -> str | None:  # type: ignore[override]  # any callable will do
+            return request.headers.get("x-token")
+
+    own = Backend("own", Own(), asked.get_strategy)  # type: ignore[abstract]  # nothing is abstract at run time
+    app = app_of(Users(asked.get_user_manager, [own]).current_user())
+
+    assert (await get(app)).status_code == 401
+    assert (await get(app, {"x-token": "ann"})).json() == "ann@example.org"
+
+
 async def test_the_document_has_the_schemes_as_before(asked: Asked) -> None:
     backends = [bearer_backend(asked), cookie_backend(asked)]
     first = app_of(Users(asked.get_user_manager, backends).current_user()).openapi()
