@@ -128,7 +128,7 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         attempt, authentication, now = login_attempt.get(), current_authentication.get(), _now()
         if attempt is not None and attempt.user is not user:
             attempt = None
-        replaced = None if replaced_id is None else await self._live_session({"id": replaced_id})
+        replaced = None if replaced_id is None else await self._live_session(replaced_id)
         is_remembered = await self._wants_to_be_remembered(attempt, replaced)
         token = RefreshToken(session_id=uuid4(), generation=0, secret=secrets.token_bytes(SECRET_BYTES))
         idle_seconds, absolute_seconds = self._session_lifetimes(is_remembered=is_remembered)
@@ -175,16 +175,16 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         """
         keys = self._session_keys()
         token = unseal(refresh_token, keys)
-        session = None if token is None else await self._live_session({"id": token.session_id})
-        user = None if session is None else await self._session_user(session)
-        if token is None or session is None or user is None:
+        found = None if token is None else await self._session_with_user(token.session_id)
+        if token is None or found is None:
             raise InvalidRefreshToken
+        session, user = found
         try:
             refuse_unfit(user, requires_verification=requires_verification)
         except BadCredentials as error:
             raise InvalidRefreshToken from error
         is_rotated = await self._rotate(session, token, child_of(token, keys[0]), request)
-        current = await self._live_session({"id": token.session_id})
+        current = await self._live_session(token.session_id)
         await self._restore(user)
         if current is None:  # ended at this very moment
             raise InvalidRefreshToken
@@ -199,17 +199,17 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         """A session that has not ended, with its user, for a request of its client: that it was seen is noted, once a
         minute at most (``sessions_last_seen_seconds``), so that requests that read do not all write.
         """
-        session = await self._live_session({"id": session_id})
-        user = None if session is None else await self._session_user(session)
-        if session is None or user is None:
+        found = await self._session_with_user(session_id)
+        if found is None:
             return None
+        session, user = found
         now = _now()
         due = now - timedelta(seconds=self.sessions_last_seen_seconds)
         if session.last_seen_at <= due:
             where = {"id": session_id, "last_seen_at": at_most(due)}
             await self._session_rows().update_where(where, {"last_seen_at": now})
             await self._restore(user)
-        return session, user
+        return found
 
     async def list_sessions(self, user: UP) -> list[SessionProtocol[ID]]:
         """Those that have not ended, the one that was used last first."""
@@ -354,12 +354,17 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         address = None if facts.address is None else facts.address.partition("%")[0]
         return {"address": address, "agent": facts.agent}
 
-    async def _live_session(self, where: Mapping[str, Any]) -> SessionProtocol[ID] | None:
-        return await self._session_rows().get({**where, "expires_at": greater_than(_now())})
+    async def _live_session(self, session_id: UUID) -> SessionProtocol[ID] | None:
+        return await self._session_rows().get({"id": session_id, "expires_at": greater_than(_now())})
 
-    async def _session_user(self, session: SessionProtocol[ID]) -> UP | None:
+    async def _session_with_user(self, session_id: UUID) -> tuple[SessionProtocol[ID], UP] | None:
+        """In one statement, where the database can: each protected request asks for it."""
+        model = self.sessions_model
+        where = {"id": session_id, "expires_at": greater_than(_now())}
+        is_table = isinstance(model, type)
+        session: Any = await (self.user_db.get_with_user(model, where) if is_table else model.get(where))
         try:
-            return await self.get(self.parse_id(session.user_id))
+            return None if session is None else (session, await self.get(self.parse_id(session.user_id)))
         except UserNotExists:
             return None
 

@@ -61,6 +61,8 @@ class MongoSession(BeanieBaseSession, Document):
 class Application:
     """``settings`` are those of the manager, ``options`` those of the routers."""
 
+    engine: Any
+
     def __init__(
         self,
         get_user_db: Callable[..., Any],
@@ -264,7 +266,9 @@ async def _on_sql(stack: AsyncExitStack, store: str, folder: Path, options: dict
             with PlainSession(world.plain_engine, expire_on_commit=False) as plain_session:
                 yield SQLAlchemyUserDatabase(plain_session, User, OAuthAccount)
 
-    return Application(get_user_db, SessionRow, **options)
+    application = Application(get_user_db, SessionRow, **options)
+    application.engine = world.engine
+    return application
 
 
 _MAKERS = {"memory": _in_memory, "redis": _in_redis, "mongodb": _in_mongodb}
