@@ -30,6 +30,7 @@ OPTIONAL_PACKAGES = [
     "httpx",
     "httpx_oauth",
     "jinja2",
+    "limits",
     "pymongo",
     "redis",
     "sqlalchemy",
