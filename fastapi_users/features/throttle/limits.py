@@ -5,21 +5,33 @@ import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import anyio
 
 from fastapi_users._lazy import needs_extra
+from fastapi_users.features.throttle.memory import MemoryStorage
 
 with needs_extra("throttle"):
     from limits import parse_many
-    from limits.aio.storage import MemoryStorage, Storage
     from limits.errors import StorageError
     from limits.storage import storage_from_string
 
-__all__ = ["Counters", "Rate", "Storage", "StorageUnavailable", "open_storage", "parse_rates"]
+__all__ = ["CounterStorage", "Counters", "Rate", "StorageUnavailable", "open_storage", "parse_rates"]
 
 T = TypeVar("T")
+
+
+class CounterStorage(Protocol):
+    """What an async storage of the library has."""
+
+    async def incr(self, key: str, expiry: int, amount: int = 1) -> int: ...
+
+    async def get(self, key: str) -> int: ...
+
+    async def get_expiry(self, key: str) -> float: ...
+
+    async def clear(self, key: str) -> None: ...
 
 
 class StorageUnavailable(Exception):
@@ -43,17 +55,19 @@ def parse_rates(text: str) -> tuple[Rate, ...]:
     return tuple(Rate(item.amount, item.get_expiry()) for item in parse_many(text))
 
 
-def open_storage(uri: str, **options: Any) -> Storage:
+def open_storage(uri: str, **options: Any) -> CounterStorage:
     """
     :param uri: ``memory://``, ``redis://…``, or another one of the library's. Redis is asked with the client of the
         extra ``redis``.
     :param options: the library's, such as a ``connection_pool``.
     """
+    if uri == "memory://":
+        return MemoryStorage()
     scheme = uri.partition(":")[0].removeprefix("async+")
     if scheme.startswith("redis"):
         options = {"implementation": "redispy", **options}
     uri = f"async+{uri.removeprefix('async+')}"
-    return cast("Storage", storage_from_string(uri, wrap_exceptions=True, **options))
+    return cast("CounterStorage", storage_from_string(uri, wrap_exceptions=True, **options))
 
 
 class Counters:
@@ -62,7 +76,7 @@ class Counters:
     :raises StorageUnavailable: every method.
     """
 
-    def __init__(self, storage: Storage, *, prefix: str, timeout_seconds: float) -> None:
+    def __init__(self, storage: CounterStorage, *, prefix: str, timeout_seconds: float) -> None:
         self._storage = storage
         self._prefix = prefix
         self._timeout_seconds = timeout_seconds
@@ -90,7 +104,7 @@ class Counters:
         return f"{self._prefix}:{key}"
 
     async def _ask(self, operation: Awaitable[T]) -> T:
-        if isinstance(self._storage, MemoryStorage):
+        if type(self._storage) is MemoryStorage:  # at once
             return await operation
         try:
             with anyio.fail_after(self._timeout_seconds):

@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ from tests.features.throttle.throttled import (
     throttled_world,
 )
 from tests.services import REDIS_URL
-from tests.world import PASSWORD, SECRET, UserUpdate, World
+from tests.toy import ToyMixin, ToyPIN, get_toy_router
+from tests.world import PASSWORD, SECRET, OneTimeSecret, UserManager, UserUpdate, World
 
 ROOT = Path(__file__).parents[3]
 STORAGES = ["memory", "redis"]
@@ -398,6 +400,35 @@ async def test_a_right_password_that_does_not_suffice_is_no_failure(tmp_path: Pa
         answers = [await log_in(world.client, PASSWORD) for _ in range(8)]
 
         assert {answer.json()["detail"] for answer in answers} == {"LOGIN_USER_NOT_VERIFIED"}
+
+
+@pytest.mark.parametrize("mixins", list(permutations([ThrottleMixin, ToyMixin, UserManager])))
+async def test_a_second_factor_is_guessed_as_slowly_as_a_password(
+    tmp_path: Path, mixins: tuple[type[Any], ...]
+) -> None:
+    settings = {
+        "throttle": Throttle("memory://"),
+        "trusted_proxies": (),
+        "toy_model": ToyPIN,
+        "toy_log": [],
+        "one_time_secret_model": OneTimeSecret,
+    }
+    manager_class = type("Manager", mixins, settings)
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=manager_class) as world:
+        world.app.include_router(get_toy_router(world.fastapi_users, world.bearer), prefix="/auth/jwt")
+        user = await world.insert_user()
+        async with world.session_maker() as session:
+            session.add(ToyPIN(user_id=user.id, pin="1234"))
+            await session.commit()
+
+        async def guess(pin: str) -> Response:
+            answer = await log_in(world.client, PASSWORD)
+            ticket = answer.json()["challenge"]["id"]
+            return await world.client.post("/auth/jwt/toy", json={"ticket": ticket, "pin": pin})
+
+        assert statuses([await guess("0000") for _ in range(5)]) == [400] * 5
+        refusal = await log_in(world.client, PASSWORD)
+        assert refused_by(refusal) == "failures-per-identifier-and-address"
 
 
 @pytest.mark.parametrize(

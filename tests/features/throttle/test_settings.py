@@ -1,4 +1,7 @@
+import dataclasses
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,3 +45,15 @@ def test_the_log_is_told_once_a_minute(caplog: pytest.LogCaptureFixture, monkeyp
 
 def test_nothing_is_measured_where_nobody_measures() -> None:
     Throttle("memory://").measure("login", is_allowed=True)
+
+
+def test_the_page_names_every_setting_with_its_default_and_nothing_else() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "throttle.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\S[^|]*?) \|", text, re.MULTILINE))
+    defaults = {
+        setting.name: "required" if setting.default is dataclasses.MISSING else f"`{setting.default}`"
+        for setting in dataclasses.fields(Throttle)
+        if setting.init
+    }
+
+    assert rows == defaults

@@ -11,7 +11,7 @@ from httpx import ASGITransport, AsyncClient, Response
 from redis.asyncio import ConnectionPool
 
 from fastapi_users.features.throttle import Throttle, Throttled, ThrottleMixin, get_throttled_router
-from fastapi_users.features.throttle.limits import Storage, open_storage
+from fastapi_users.features.throttle.limits import CounterStorage, open_storage
 from tests.services import REDIS_URL, connect_redis
 from tests.world import PASSWORD, SECRET, OneTimeSecret, User, UserCreate, UserManager, UserRead, UserUpdate, World
 
@@ -61,7 +61,7 @@ async def throttled_world(
 
 
 @asynccontextmanager
-async def redis_storage() -> AsyncIterator[Storage]:
+async def redis_storage() -> AsyncIterator[CounterStorage]:
     """One whose connections end with the test."""
     client = await connect_redis(decode_responses=False)
     await client.aclose()
