@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import Depends, Request, Response
 
 from fastapi_users.features.throttle.errors import rate_fields
+from fastapi_users.features.throttle.keys import subject_key
 from fastapi_users.features.throttle.limiter import Limit
 from fastapi_users.features.throttle.limits import parse_rates
 from fastapi_users.features.throttle.settings import refuse_nothing
@@ -57,6 +58,6 @@ def rate_limit(
         subject: Any = Depends(by),
     ) -> None:
         subject = getattr(subject, "id", subject)
-        await count(request, response, user_manager, None if subject is None else str(subject))
+        await count(request, response, user_manager, None if subject is None else subject_key(str(subject)))
 
     return by_address if by is None else by_subject

@@ -31,6 +31,11 @@ def identifier_key(identifier: str) -> str:
     return sha256(fold(identifier).encode()).hexdigest()
 
 
+def subject_key(subject: str) -> str:
+    """A digest of what an application counts by, which may be long or anything, letter by letter."""
+    return sha256(subject.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def fold(identifier: str) -> str:
     text = identifier[:_MAX_LENGTH]
     for _ in range(2):  # a folded letter may decompose again

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class CounterStorage(Protocol):
-    """What an async storage of the library has."""
+    """What a storage of the library has, if it is async, and takes negative amounts: as Redis does."""
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int: ...
 
@@ -57,8 +57,7 @@ def parse_rates(text: str) -> tuple[Rate, ...]:
 
 def open_storage(uri: str, **options: Any) -> CounterStorage:
     """
-    :param uri: ``memory://``, ``redis://…``, or another one of the library's. Redis is asked with the client of the
-        extra ``redis``.
+    :param uri: ``memory://``, or ``redis://…``, which is asked with the client of the extra ``redis``.
     :param options: the library's, such as a ``connection_pool``.
     """
     if uri == "memory://":

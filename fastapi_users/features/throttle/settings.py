@@ -27,7 +27,7 @@ class Throttle:
     Limits are written as ``10/minute`` or ``5 per 2 hours``, several with a semicolon between; ``None`` is none. Where
     it does not say otherwise they count per client: an IPv4 address, or the /64 of an IPv6 one.
 
-    :param storage: ``memory://`` for a single process, ``redis://…`` for several, or an async storage of the library ``limits``.
+    :param storage: ``memory://`` for a single process, ``redis://…`` for several, or a Redis storage of the library ``limits``.
     :param login: tries, right or wrong, by password or provider. ``refresh`` and ``codes`` (every other secret) alike.
     :param failures_per_address: wrong ones, whatever the way in. So are the other ``failures_…``.
     :param failures_per_identifier_and_address: of one client with one identifier. Each time they are used up, the next

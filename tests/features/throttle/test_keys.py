@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_users.features.throttle.keys import address_key, fold, identifier_key
+from fastapi_users.features.throttle.keys import address_key, fold, identifier_key, subject_key
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,12 @@ def test_folding_is_done_once_and_for_all(text: str) -> None:
     assert fold(folded) == folded
     assert fold(unicodedata.normalize("NFD", text)) == fold(unicodedata.normalize("NFC", text))
     assert len(identifier_key(text)) == 64
+
+
+@given(st.text(st.characters()), st.text(st.characters()))
+def test_subjects_are_told_apart_whatever_they_are(one: str, other: str) -> None:
+    assert (subject_key(one) == subject_key(other)) == (one == other)
+    assert len(subject_key(one)) == len(subject_key("\ud800")) == 64
 
 
 def test_what_stands_behind_a_thousand_letters_makes_no_other_identifier() -> None:
