@@ -39,13 +39,13 @@ fmt: $(VENV)/.dev
 	$(BIN)/ruff format
 
 docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/zensical build --strict --clean
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) site dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) site dist .cache .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.venv:
 	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed, and none was found: make PYTHON=/path/to/python3"; exit 1; }
