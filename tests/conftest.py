@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 
 from fastapi_users import insecure
+from fastapi_users.hashing import hashing_pool
 from tests import services
 from tests.world import World
 
@@ -14,6 +15,11 @@ MISSING_SERVICES = Path(__file__).parent.parent / ".missing-services"
 # Neither a slow machine nor chance decides whether the tests pass.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+def pytest_configure() -> None:
+    # A thread that ends leaves work for greenlet, in the midst of which coverage's tracer has hung on Python 3.11.
+    hashing_pool.idle_seconds = 24 * 3600
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -248,6 +248,15 @@ def test_the_page_of_the_features_names_every_seam_with_its_arguments_and_nothin
     ]
 
 
+def test_the_page_of_the_internals_shows_the_layers_as_they_are_checked() -> None:
+    contract = text_of("pyproject.toml").partition('id = "layers"')[2].partition("\n]\n")[0]
+    layers = [layer.split(" | ") for layer in re.findall(r'^ +"([^"]+)",', contract, re.MULTILINE)]
+    section = prose_of("docs/internals.md").partition("## The layers")[2].partition("\n## ")[0]
+    rows = [CODE.findall(modules) for modules in re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)]
+
+    assert [sorted(row) for row in rows] == [sorted({*layer} - {"_lazy"}) for layer in layers]
+
+
 def feature_mixins(word: str) -> list[type[Any]]:
     module = import_module(f"fastapi_users.features.{word}.manager")
     return [value for name, value in vars(module).items() if name.endswith("Mixin")]

@@ -125,6 +125,13 @@ class BaseUserDatabase(Generic[UP, ID]):
         """
         await callback()
 
+    async def release_connection(self) -> None:
+        """A password is about to be hashed, which may have to wait: let others use the connection meanwhile.
+
+        What was read stays loaded, and what is not yet committed is not lost: where there is such a thing, an adapter
+        keeps the connection.
+        """
+
     async def restore(self, user: UP) -> None:
         """Load what a commit of the application made the session forget, so that the attributes can be read."""
 

@@ -31,7 +31,9 @@ with needs_extra("sqlalchemy"):
         BigInteger,
         Boolean,
         ClauseElement,
+        Connection,
         Dialect,
+        Engine,
         ForeignKey,
         Function,
         Index,
@@ -63,6 +65,8 @@ with needs_extra("sqlalchemy"):
         Mapper,
         RelationshipDirection,
         Session,
+        SessionTransaction,
+        SessionTransactionOrigin,
         declared_attr,
         mapped_column,
         scoped_session,
@@ -353,6 +357,54 @@ def _lower_email_index(table: Table) -> Index | None:
     return None
 
 
+_LOOK_UP: dict[str, Any] = {"fastapi_users_look_up": True}
+_HAS_ONLY_LOOKED_UP = "fastapi_users_has_only_looked_up"
+
+# A transaction may end early if nothing ran in it but look-ups of ours: neither writes nor locks nor settings of the
+# application are lost. What runs in it, the engine alone sees all of.
+
+
+@event.listens_for(Engine, "begin")
+def _note_begin(connection: Connection) -> None:
+    connection.info[_HAS_ONLY_LOOKED_UP] = True
+
+
+@event.listens_for(Engine, "before_cursor_execute")
+def _note_statement(
+    connection: Connection, _cursor: Any, _statement: str, _parameters: Any, context: Any, _is_many: bool
+) -> None:
+    if context is None or "fastapi_users_look_up" not in context.execution_options:
+        connection.info[_HAS_ONLY_LOOKED_UP] = False
+
+
+def _idle_connections(session: Session, transaction: SessionTransaction) -> list[Connection]:
+    """Those that the transaction may give back; none where the application may count on it."""
+    if (
+        transaction.origin is not SessionTransactionOrigin.AUTOBEGIN  # with session.begin(): the application's
+        or session.in_nested_transaction()
+        or session.new
+        or session.dirty
+        or session.deleted
+    ):
+        return []
+    # SQLAlchemy has a public name for it since 2.1.7, which does not tell whose the connections are.
+    entries = {*getattr(transaction, "_connections", {}).values()}
+    are_idle = all(
+        may_commit and is_of_a_pool and not connection.closed and connection.info.get(_HAS_ONLY_LOOKED_UP, False)
+        for connection, _, may_commit, is_of_a_pool in entries
+    )
+    return [connection for connection, *_ in entries] if are_idle else []
+
+
+def _give_back(transaction: SessionTransaction, connections: list[Connection]) -> None:
+    """Neither a commit nor a rollback of the session, which would make it forget what it has loaded."""
+    try:
+        transaction.close()
+    finally:
+        for connection in connections:
+            connection.close()
+
+
 class _SessionCalls:
     """One face for async sessions and plain ones, which run in worker threads."""
 
@@ -389,6 +441,15 @@ class _SessionCalls:
             self.open_transaction.has_failed = True
         with anyio.CancelScope(shield=True):
             await self.call("rollback")
+
+    async def release(self) -> None:
+        session = getattr(self.session, "sync_session", self.session)
+        transaction = session.get_transaction() if isinstance(session, Session) else None
+        connections = [] if transaction is None else _idle_connections(session, transaction)
+        if transaction is not None and connections:
+            give_back = partial(_give_back, transaction, connections)
+            with anyio.CancelScope(shield=True):
+                await (self._in_thread(give_back) if self.is_sync else self.session.run_sync(lambda _: give_back()))
 
     @property
     def open_transaction(self) -> "_OpenTransaction | None":
@@ -479,11 +540,14 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         commit; or a plain ``Session``, whose work is done in threads.
     :param oauth_account_table: needed by the OAuth routes, together with a relationship ``oauth_accounts`` that is
         loaded eagerly (``lazy="joined"``).
+    :cvar releases_connections: while a password is hashed, others may use the connection, unless anything but look-ups
+        of the adapter ran in the transaction.
     """
 
     session: AsyncSession
     user_table: type[UP]
     oauth_account_table: type[SQLAlchemyBaseOAuthAccountTable[Any]] | None
+    releases_connections: bool = True
 
     def __init__(
         self,
@@ -761,6 +825,10 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         else:
             transaction.callbacks.append(callback)
 
+    async def release_connection(self) -> None:
+        if self.releases_connections:
+            await self._calls.release()
+
     async def holds(self, id: ID, fields: Mapping[str, Any]) -> bool:
         columns = (_column(self.user_table, name) for name in fields)
         statement = select(*columns).where(_column(self.user_table, "id") == id)
@@ -782,7 +850,11 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
     async def _get_user(self, statement: Select[Any]) -> UP | None:
         """Every look-up of a user comes through here: override it to extend them all, with a tenant filter say."""
-        return await self._calls.execute(statement, lambda result: cast("UP | None", result.unique().scalars().first()))
+        is_lock = statement._for_update_arg is not None  # noqa: SLF001 -- an override may lock, and nothing else tells
+        options = {} if is_lock else _LOOK_UP
+        return await self._calls.execute(
+            statement, lambda result: cast("UP | None", result.unique().scalars().first()), **options
+        )
 
     async def _save_changes_of(self, user: Any) -> None:
         calls = self._calls
@@ -803,7 +875,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         name = self._email_table.fullname
         if name not in known:
             statement = select(func.collation(_column(self.user_table, "email"))).limit(1)
-            collation = await self._calls.execute(statement, Result.scalar)
+            collation = await self._calls.execute(statement, Result.scalar, **_LOOK_UP)
             if collation is None:
                 return True  # the table is empty
             known[name] = collation.endswith("_ci")
@@ -816,7 +888,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         pattern = "".join(f"\\{char}" if char in "%_\\" else char if char.isascii() else "_" for char in email)
         column = _column(self.user_table, "email")
         candidates = await self._calls.execute(
-            select(column).where(column.like(pattern, escape="\\")), lambda result: result.scalars().all()
+            select(column).where(column.like(pattern, escape="\\")), lambda result: result.scalars().all(), **_LOOK_UP
         )
         return [candidate for candidate in candidates if _is_same_address(candidate, email)]
 
@@ -914,7 +986,7 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
         statement = select(self.access_token_table).where(_column(self.access_token_table, "token") == token)
         if max_age is not None:
             statement = statement.where(_column(self.access_token_table, "created_at") >= max_age)
-        return await self._calls.execute(statement, lambda result: result.unique().scalars().first())
+        return await self._calls.execute(statement, lambda result: result.unique().scalars().first(), **_LOOK_UP)
 
     async def create(self, create_dict: dict[str, Any]) -> AP:
         access_token = self.access_token_table(**create_dict)
@@ -1040,7 +1112,7 @@ class SQLAlchemyStore(Generic[M]):
             statement = statement.order_by(column.desc() if order_by.startswith("-") else column)
         # A row that update_where changed behind the session's back is read as it is now.
         return await self._calls.execute(
-            statement, lambda result: list(result.unique().scalars()), populate_existing=True
+            statement, lambda result: list(result.unique().scalars()), populate_existing=True, **_LOOK_UP
         )
 
     async def create(self, values: Mapping[str, Any]) -> M:

@@ -10,6 +10,7 @@ from fastapi_users.authentication.login import (
     report_failure,
 )
 from fastapi_users.exceptions import BadCredentials, CredentialsChanged
+from fastapi_users.hashing import HASHING_RESPONSES
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.openapi import OpenAPIResponseType
 from fastapi_users.router.common import UNAUTHORIZED, ErrorCode, Refusals, SafeRoute, csrf_responses
@@ -41,6 +42,7 @@ def get_reauthenticate_router(
         **REAUTHENTICATE.responses,
         **UNAUTHORIZED,
         **csrf_responses([backend]),
+        **HASHING_RESPONSES,
         **backend.transport.get_openapi_login_responses_success(),
     }
 
