@@ -46,7 +46,7 @@ fmt: $(VENV)/.dev
 	$(BIN)/ruff format
 
 docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/zensical build --strict --clean
 
 bench: $(VENV)/.dev $(if $(PEER),peer)
 	$(BIN)/python -m benchmarks $(PARTS) $(if $(PEER),--peer $(PEER_VENV)/bin/python) $(if $(PAGE),--page $(PAGE))
@@ -59,7 +59,7 @@ peer: $(VENV)/.dev
 		"$(subst fastapi-users,fastapi-users[sqlalchemy$(,)beanie$(,)redis$(,)oauth],$(PEER))" aiosqlite asyncpg httpx uvicorn
 
 clean:
-	rm -rf $(VENV) $(PEER_VENV) site dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEER_VENV) site dist .cache .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.venv:
 	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed, and none was found: make PYTHON=/path/to/python3"; exit 1; }

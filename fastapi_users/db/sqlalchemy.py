@@ -1300,6 +1300,33 @@ async def find_duplicate_emails(
     return [sorted(group) for group in spellings.values() if len(group) > 1]
 
 
+async def find_duplicate_oauth_accounts(
+    session: "AsyncSession | Session | scoped_session[Session]", oauth_account_table: type[Any]
+) -> list[list[Any]]:
+    """The rows that are of one account at a provider, linked twice: to be settled before a unique constraint is made.
+
+    Of each account, the row whose user is logged in through it comes first.
+    """
+    name, account_id, user_id = (_column(oauth_account_table, key) for key in ("oauth_name", "account_id", "user_id"))
+    twice = (
+        select(name.label("name"), account_id.label("account_id"))
+        .group_by(name, account_id)
+        .having(func.count() > 1)
+        .subquery()
+    )
+    statement = (
+        select(oauth_account_table)
+        .join(twice, (name == twice.c.name) & (account_id == twice.c.account_id))
+        .order_by(user_id)
+    )
+    rows = await _SessionCalls(session).execute(statement, lambda result: result.scalars().unique().all())
+    # Once more, since the collations of MariaDB take ids that differ in letter case for the same.
+    accounts = defaultdict(list)
+    for row in rows:
+        accounts[row.oauth_name, row.account_id].append(row)
+    return [group for group in accounts.values() if len(group) > 1]
+
+
 def _column(table: type[Any], name: str) -> Any:
     """A column of a table that is only known as something with such an attribute."""
     return getattr(table, name)
