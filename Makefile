@@ -58,7 +58,7 @@ $(VENV)/.demo: $(VENV)/.venv pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.venv pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[sqlalchemy,beanie,redis,oauth,mail,breached,testing]" --group dev
+	$(BIN)/python -m pip install --quiet --editable ".[sqlalchemy,beanie,redis,oauth,mail,breached,testing,cli]" --group dev
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.venv pyproject.toml

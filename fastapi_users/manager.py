@@ -26,7 +26,7 @@ from fastapi_users.insecure import endless, refuse_weak_secret, warn_of_weak_sec
 from fastapi_users.jwt import SecretsType, _get_secret_value, decode_jwt, generate_jwt, get_secret_values
 from fastapi_users.mail import Mailer, accepted_locales
 from fastapi_users.mail.delivery import send_later
-from fastapi_users.one_time import OneTimeSecrets, Purpose, delete_all, end_all
+from fastapi_users.one_time import OneTimeSecrets, Purpose, delete_all, delete_expired, end_all
 from fastapi_users.password import (
     PasswordHelper,
     PasswordHelperProtocol,
@@ -898,6 +898,11 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             await self.subscribers.tell_in_transaction(event, self)
             tell = partial(self.subscribers.tell_after_commit, event, self, recover=self._recover)
             await self._after_commit(tell)
+
+    # `fastapi-users cleanup` calls every method of such a name, of features as well, and prints what it counts.
+    async def _cleanup_one_time_secrets(self) -> int:
+        model = self.one_time_secret_model
+        return 0 if model is None else await delete_expired(self.user_db.store(model))
 
     async def _facts(self, request: Request | None) -> events.RequestFacts | None:
         """A coroutine, so that a manager that is all mocks answers something."""

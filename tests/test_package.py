@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from fastapi_users import __version__
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = {"fastapi_users", "fastapi_users_db_beanie", "fastapi_users_db_sqlalchemy"}
+PACKAGES = {"fastapi_users", "fastapi_users_db_beanie", "fastapi_users_db_sqlalchemy", "fastapi_users_pytest"}
 
 
 @pytest.fixture(scope="module")
