@@ -117,15 +117,19 @@ def _application_of(found: Any, reference: str) -> Application:
     if isinstance(found, FastAPIUsers):
         return Application(found)
     if _is_generator_or_coroutine(found) or (callable(found) and signature(found).parameters):
-        return Application(FastAPIUsers(found, []))
+        return _application_of_dependency(found)
     made = found() if callable(found) else None
     if isinstance(made, FastAPI):
         return Application(_facade_of(made), made)
     if isinstance(made, BaseUserManager):
-        return Application(FastAPIUsers(found, []))
+        return _application_of_dependency(found)
     raise ApplicationError(
         f"{reference} is neither a FastAPI, nor a FastAPIUsers, nor a dependency that gives a user manager."
     )
+
+
+def _application_of_dependency(get_user_manager: Any) -> Application:
+    return Application(FastAPIUsers[Any, Any](get_user_manager, []))
 
 
 def _is_generator_or_coroutine(found: Any) -> bool:
