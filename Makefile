@@ -6,12 +6,14 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && { echo "$$name"; break; }; done)
 PEER ?=
+PARTS ?=
 
-.PHONY: help demo test check fmt docs bench clean
+.PHONY: help demo test matrix check fmt docs bench clean
 
 help:
 	@echo "make demo    run the example application on http://127.0.0.1:8000"
 	@echo "make test    run the tests; PostgreSQL, MariaDB and Redis are used where they answer"
+	@echo "make matrix  the wheel by itself, with each extra, over other adapters, with the newest and the lowest requirements"
 	@echo "make check   format, lint, types, imports"
 	@echo "make fmt     format, and mend what the linter can mend"
 	@echo "make docs    build the site into site/"
@@ -26,6 +28,9 @@ test: $(VENV)/.dev
 		echo "Coverage is not judged, since some of the code is for $$(cat .missing-services)."; \
 		$(BIN)/coverage report; \
 	else $(BIN)/coverage report --fail-under=100; fi
+
+matrix: $(VENV)/.dev
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -u .ci/matrix.py $(PARTS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check
