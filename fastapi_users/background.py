@@ -4,6 +4,7 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,8 @@ AFTER_RESPONSE = "fastapi_users.after_response"
 """The key, in the scope of a request, of what waits for its answer to be sent."""
 
 default_logger = logging.getLogger("fastapi_users.background")
+
+_unseen: ContextVar[bool] = ContextVar("_unseen", default=False)
 
 OnError = Callable[[Exception], Awaitable[None]]
 
@@ -120,8 +123,20 @@ async def do_later(work: Work, *, request: Request | None, needs_dependencies: b
 async def do_unseen(name: str, do: Callable[[], Awaitable[Any]], *, user_manager: Any, request: Request | None) -> None:
     """Do something with a manager of which the answer must tell nothing: neither its result, nor its time or failure."""
 
+    async def do_patiently() -> None:
+        token = _unseen.set(True)
+        try:
+            await do()
+        finally:
+            _unseen.reset(token)
+
     async def tell(error: Exception) -> None:
         await user_manager._tell_of_background_error(error, request)
 
-    work = Work(do=do, failure=f"{name} failed after the answer", on_error=tell)
+    work = Work(do=do_patiently, failure=f"{name} failed after the answer", on_error=tell)
     await do_later(work, request=request, needs_dependencies=True)
+
+
+def is_unseen() -> bool:
+    """Whether the client hears nothing of what is being done, so that nobody would come back to try it again."""
+    return _unseen.get()

@@ -63,6 +63,10 @@ class BadCredentials(FastAPIUsersException):
     """Unknown user, wrong secret or inactive user: which one of them is never told."""
 
 
+class CredentialsChanged(BadCredentials):
+    """The user changed, was deactivated or deleted while a login was under way: what it proved counts no more."""
+
+
 class InvalidVerifyToken(FastAPIUsersException):
     """Malformed, forged, expired, or made for another user or address."""
 

@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from datetime import datetime, timezone
 from functools import cache, partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import anyio
@@ -30,6 +30,7 @@ from fastapi.security import OAuth2PasswordRequestForm
 from pydantic import SecretStr
 
 from fastapi_users import events, exceptions, models, schemas
+from fastapi_users.background import is_unseen
 from fastapi_users.cipher import TokenCipher
 from fastapi_users.db.base import BaseUserDatabase
 from fastapi_users.insecure import endless, refuse_weak_secret, warn_of_weak_secret, warn_once
@@ -42,6 +43,8 @@ from fastapi_users.password import (
     PasswordHelperProtocol,
     check_login,
     is_fingerprint,
+    is_quick_to_mark,
+    is_quick_to_verify,
     normalize_password,
     pad_failed_login,
     refuse_unfit_password,
@@ -54,6 +57,8 @@ from fastapi_users.types import DependencyCallable
 if TYPE_CHECKING:
     from fastapi_users.authentication.login import CredentialCheck, LoginAttempt
     from fastapi_users.mail import MailTemplates
+
+R = TypeVar("R")
 
 mail_logger = logging.getLogger("fastapi_users.mail")
 
@@ -1052,8 +1057,13 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         """
         helper: Any = self.password_helper
         if _has_own_fingerprint(type(helper)):
-            # In the pool, since a helper may hash what it has no fingerprint for.
-            fingerprint: str = await run_in_hashing_pool(helper.fingerprint, hashed_password)
+            is_quick = is_quick_to_mark(helper, hashed_password)
+            # Otherwise in the pool, since a helper may hash what it has no fingerprint for.
+            fingerprint: str = (
+                helper.fingerprint(hashed_password)
+                if is_quick
+                else await self._in_hashing_pool(helper.fingerprint, hashed_password)
+            )
             if (await self._verify_and_update(hashed_password, fingerprint))[0]:
                 return fingerprint
         return await self._hash(hashed_password)
@@ -1333,7 +1343,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         if not spellings:
             return False, None
         stored_hash = None if user is None or is_fingerprint(user.hashed_password) else user.hashed_password
-        check = await run_in_hashing_pool(check_login, self.password_helper, spellings, stored_hash)
+        check = await self._in_hashing_pool(check_login, self.password_helper, spellings, stored_hash)
         # A right password of somebody inactive, who will be refused, has to take as long as the other failures.
         if not check.is_right or not getattr(user, "is_active", True):
             await pad_failed_login(self.password_helper, look_up_seconds + check.seconds, tries=len(spellings))
@@ -1350,12 +1360,24 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     async def _hash(self, password: str) -> str:
         """:raises InvalidPasswordException: the hasher does not take it, because it is too long for example."""
         try:
-            return await run_in_hashing_pool(self.password_helper.hash, password)
+            return await self._in_hashing_pool(self.password_helper.hash, password)
         except ValueError as error:
             raise exceptions.InvalidPasswordException("The password cannot be hashed.") from error
 
     async def _verify_and_update(self, plain_password: str, hashed_password: str) -> tuple[bool, str | None]:
-        return await run_in_hashing_pool(self.password_helper.verify_and_update, plain_password, hashed_password)
+        verify_and_update = self.password_helper.verify_and_update
+        if is_quick_to_verify(self.password_helper, hashed_password):
+            return verify_and_update(plain_password, hashed_password)
+        return await self._in_hashing_pool(verify_and_update, plain_password, hashed_password)
+
+    async def _in_hashing_pool(self, function: Callable[..., R], *args: Any) -> R:
+        """With the connection given back: logins that wait here would keep all others from the database.
+
+        :raises HashingQueueFull: unless the client would hear nothing of it.
+        """
+        if isinstance(self.user_db, BaseUserDatabase):
+            await self.user_db.release_connection()
+        return await run_in_hashing_pool(function, *args, is_patient=is_unseen())
 
     def _parse_id_or(self, value: Any, refusal: type[exceptions.FastAPIUsersException]) -> models.ID:
         try:

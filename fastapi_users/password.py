@@ -1,7 +1,6 @@
 import hashlib
 import hmac
 import logging
-import os
 import pickle
 import re
 import secrets
@@ -14,10 +13,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import anyio
-import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from fastapi_users.exceptions import InvalidPasswordException
+from fastapi_users.hashing import hashing_pool
 
 if TYPE_CHECKING:
     from pwdlib.hashers.argon2 import Argon2Hasher
@@ -151,6 +150,20 @@ def is_fingerprint(hashed_password: Any) -> bool:
     return isinstance(hashed_password, str) and hashed_password.startswith(_FINGERPRINT)
 
 
+def is_quick_to_mark(helper: PasswordHelperProtocol, hashed_password: Any) -> bool:
+    """Whether ``fingerprint`` of our helper takes microseconds: no work for the pool, where it would wait for slow ones.
+
+    ``Any`` as in ``is_fingerprint``.
+    """
+    is_hash = isinstance(hashed_password, str) and _STORED_HASH.fullmatch(hashed_password) is not None
+    return is_hash and getattr(getattr(helper, "fingerprint", None), "__func__", None) is _OWN_FINGERPRINT
+
+
+def is_quick_to_verify(helper: PasswordHelperProtocol, hashed_password: Any) -> bool:
+    """Of a mark, likewise."""
+    return is_fingerprint(hashed_password) and getattr(helper.verify_and_update, "__func__", None) is _OWN_METHODS[1]
+
+
 def _is_fingerprint_of(hashed_password: str, fingerprint: str) -> bool:
     salt, _, mark = fingerprint.removeprefix(_FINGERPRINT).partition("$")
     is_same = hmac.compare_digest(mark.encode(), _mark(hashed_password, salt).encode())
@@ -252,12 +265,12 @@ async def _floor_of(helper: PasswordHelperProtocol) -> float:
     settings, hashers = schemes
     async with _in_this_loop(_learning, anyio.Lock):
         if settings not in _floors:
-            await run_in_hashing_pool(_learn_floor, settings, hashers)
+            with anyio.CancelScope(shield=True):  # no client can have it done again by hanging up
+                await run_in_hashing_pool(_learn_floor, settings, hashers, is_patient=True)
     return _floors[settings]
 
 
 def _learn_floor(settings: bytes, hashers: Iterable[Callable[[str], Any]]) -> None:
-    """In the thread, where no client can cancel it by hanging up, and have it done again."""
     _floors[settings] = slowest(hashers) * _MARGIN
 
 
@@ -307,19 +320,18 @@ def _settings(password_hash: Any) -> bytes:
 
 
 _OWN_METHODS = [PasswordHelper.hash, PasswordHelper.verify_and_update]
+_OWN_FINGERPRINT = PasswordHelper.fingerprint
 
-_hashing_slots: RunVar[anyio.CapacityLimiter] = RunVar("fastapi_users.password.hashing_slots")
 _learning: RunVar[anyio.Lock] = RunVar("fastapi_users.password.learning")
 
 
-async def run_in_hashing_pool(function: Callable[..., R], *args: Any) -> R:
-    """Call a slow hash function in a thread while the event loop goes on.
+async def run_in_hashing_pool(function: Callable[..., R], *args: Any, is_patient: bool = False) -> R:
+    """Call a slow hash function in one of a few threads while the event loop goes on: see ``HashingPool``.
 
-    At most as many run at once as there are cores: an argon2 hash takes a core and 64 MiB, so that more would only
-    cost memory. The slots are our own, since hashes in the pool of the application's synchronous routes starve those.
+    :param is_patient: of work that nobody is told of when it is left out.
+    :raises HashingQueueFull:
     """
-    slots = _in_this_loop(_hashing_slots, lambda: anyio.CapacityLimiter(os.cpu_count() or 1))
-    return await anyio.to_thread.run_sync(function, *args, limiter=slots)
+    return await hashing_pool.run(function, *args, is_patient=is_patient)
 
 
 def _in_this_loop(variable: RunVar[R], make: Callable[[], R]) -> R:

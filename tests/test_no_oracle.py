@@ -489,7 +489,7 @@ async def test_a_neutral_registration_survives_that_the_other_user_goes_meanwhil
 async def test_the_document_of_a_neutral_registration_knows_one_refusal(world: WatchedWorld) -> None:
     responses = world.app.openapi()["paths"]["/neutral/register"]["post"]["responses"]
 
-    assert set(responses) == {"202", "400", "422"}
+    assert set(responses) == {"202", "400", "422", "503"}
     assert list(responses["400"]["content"]["application/json"]["examples"]) == ["REGISTER_INVALID_PASSWORD"]
 
 

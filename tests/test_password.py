@@ -1,7 +1,6 @@
 """Hashes, their fingerprints, and what a login costs. Which passwords are good enough is test_password_policy.py."""
 
 import logging
-import threading
 import uuid
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -29,7 +28,6 @@ from fastapi_users.password import (
     check_login,
     default_password_hash,
     is_fingerprint,
-    run_in_hashing_pool,
     slowest,
 )
 from fastapi_users.password_policy import PasswordPolicy
@@ -69,6 +67,7 @@ def test_a_hash_is_argon2id_with_the_settings_of_the_contract_and_a_salt() -> No
         PasswordHasher(memory_cost=1024).hash("hunter2"),
         PasswordHasher(parallelism=1).hash("hunter2"),
     ],
+    ids=["bcrypt", "time", "memory", "parallelism"],
 )
 def test_an_outdated_hash_is_verified_and_upgraded(outdated: str) -> None:
     verified, upgraded = PasswordHelper().verify_and_update("hunter2", outdated)
@@ -90,6 +89,16 @@ def test_an_outdated_hash_is_verified_and_upgraded(outdated: str) -> None:
         ("hunter2\0", bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode()),
         ("hunter2", bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode() + "\0"),
         ("\ud800", bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode()),
+    ],
+    ids=[
+        "empty",
+        "placeholder",
+        "clear text",
+        "bad argon2",
+        "short bcrypt",
+        "NUL in the password",
+        "NUL in the hash",
+        "surrogate",
     ],
 )
 def test_what_the_hasher_cannot_read_is_a_wrong_password_and_logged_without_it(
@@ -129,37 +138,6 @@ def test_the_name_that_applications_patch_is_there(monkeypatch: pytest.MonkeyPat
     assert password.Argon2Hasher is Argon2Hasher
     monkeypatch.setattr("fastapi_users.password.Argon2Hasher", None)
     assert not hasattr(password, "nonsense")
-
-
-async def test_hashes_run_beside_the_event_loop_and_no_more_at_once_than_there_are_cores(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """E11"""
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
-    may_end = threading.Event()
-    started: list[int] = []
-    results: list[str] = []
-
-    def slow_hash(name: str) -> str:
-        started.append(threading.get_ident())
-        assert may_end.wait(10)
-        return name
-
-    async def hash_and_keep(name: str) -> None:
-        results.append(await run_in_hashing_pool(slow_hash, name))
-
-    async with anyio.create_task_group() as tasks:
-        for name in "abc":
-            tasks.start_soon(hash_and_keep, name)
-        while len(started) < 2:
-            await anyio.lowlevel.checkpoint()
-        for _ in range(100):  # the loop goes on, and the third one still waits for a slot
-            await anyio.lowlevel.checkpoint()
-        assert len(started) == 2
-        assert threading.get_ident() not in started
-        may_end.set()
-
-    assert sorted(results) == ["a", "b", "c"]
 
 
 # bcrypt, which looked at 72 bytes only
@@ -224,7 +202,11 @@ def test_a_stored_hash_that_nobody_can_read_costs_as_much_as_a_wrong_password(st
 # fingerprints
 
 
-@pytest.mark.parametrize("stored", [WEAK_CONTEXT.hash("hunter2"), bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode()])
+@pytest.mark.parametrize(
+    "stored",
+    [WEAK_CONTEXT.hash("hunter2"), bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode()],
+    ids=["argon2", "bcrypt"],
+)
 def test_a_fingerprint_tells_a_stored_hash_from_all_others_without_being_a_slow_hash(stored: str) -> None:
     """CONTRACT 16, row 24: the manager calls ``verify_and_update(user.hashed_password, password_fgpt)``."""
     password_hash = MagicMock(wraps=WEAK_CONTEXT)

@@ -296,15 +296,17 @@ class World:
 
     @classmethod
     @asynccontextmanager
-    async def on(cls, url: str | URL, *, plain: bool = False, **options: Any) -> AsyncIterator["World"]:
+    async def on(
+        cls, url: str | URL, *, plain: bool = False, pool_options: dict[str, Any] | None = None, **options: Any
+    ) -> AsyncIterator["World"]:
         """``plain``: the application uses sessions that are not async."""
-        url = make_url(url)
+        url, pool_options = make_url(url), pool_options or {}
         # A slow machine lets the writers of a SQLite file wait longer than the usual five seconds.
         patience: dict[str, Any] = {"timeout": 300} if url.get_backend_name() == "sqlite" else {}
-        plain_engine = create_engine(url, connect_args=patience) if plain else None
+        plain_engine = create_engine(url, connect_args=patience, **pool_options) if plain else None
         if url.drivername == "sqlite+pysqlite":
             url = url.set(drivername="sqlite+aiosqlite")
-        engine = create_async_engine(url, connect_args=patience)
+        engine = create_async_engine(url, connect_args=patience, **pool_options)
         world = cls(engine, plain_engine=plain_engine, **options)
         metadata = options.get("user_table", User).metadata
         async with engine.begin() as connection:

@@ -19,10 +19,16 @@ from pydantic import BaseModel
 from fastapi_users import events, exceptions, models
 from fastapi_users.authentication.backend import AuthenticationBackend
 from fastapi_users.authentication.strategy import Authentication, Strategy, StrategyDestroyNotSupportedError
-from fastapi_users.authentication.strategy.base import MAX_TIME, current_authentication
+from fastapi_users.authentication.strategy.base import (
+    MAX_TIME,
+    ProvenCredentials,
+    current_authentication,
+    proven_credentials,
+)
 from fastapi_users.authentication.transport.base import read_token
 from fastapi_users.authentication.transport.cross_site import refuse_cross_site
 from fastapi_users.background import do_unseen
+from fastapi_users.db.base import BaseUserDatabase
 from fastapi_users.jwt import decode_jwt, generate_jwt
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.one_time import OneTimeSecrets, Purpose
@@ -225,11 +231,13 @@ async def complete_login(
         event and hook are others than those of a login.
     :raises BadCredentials: the user is inactive.
     :raises UserNotVerified: and ``requires_verification`` is set.
+    :raises CredentialsChanged: since the user was loaded, the password, say; strategies that store tokens notice.
     :raises CrossSiteRequest: a page of another site had the request sent, and the transport is protected.
     """
     if request is not None:
         refuse_cross_site(backend.transport, request)
     refuse_unfit(user, requires_verification=requires_verification)
+    credentials = _credentials_of(user, user_manager)
     attempt = LoginAttempt(
         user=user,
         methods=tuple(dict.fromkeys(methods)),
@@ -250,9 +258,11 @@ async def complete_login(
     event = kind(user_id=user.id, request=facts, methods=attempt.methods, backend=backend.name)
 
     authentication = current_authentication.set(Authentication(methods=attempt.methods, time=attempt.auth_time))
+    proven = proven_credentials.set(credentials)
     try:
         response = await backend.login(strategy, user)
     finally:
+        proven_credentials.reset(proven)
         current_authentication.reset(authentication)
     if replaced_token is not None:
         with suppress(StrategyDestroyNotSupportedError):
@@ -262,6 +272,18 @@ async def complete_login(
     hook = user_manager.on_after_reauthenticate if attempt.is_reauthentication else user_manager.on_after_login
     await hook(user, request, response)
     return response
+
+
+def _credentials_of(user: Any, user_manager: BaseUserManager[Any, Any]) -> ProvenCredentials | None:
+    user_db = getattr(user_manager, "user_db", None)
+    if not isinstance(user_db, BaseUserDatabase) or not all(hasattr(user, name) for name in _CREDENTIALS):
+        return None  # the tests of applications log in whatever they like
+    return ProvenCredentials(
+        user_db=user_db, user_id=user.id, fields={name: getattr(user, name) for name in _CREDENTIALS}
+    )
+
+
+_CREDENTIALS = ("hashed_password", "email", "is_active")
 
 
 async def _challenge(

@@ -1,4 +1,4 @@
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Generic
 
@@ -109,6 +109,14 @@ class BaseUserDatabase(Generic[UP, ID]):
         """Inside, writes count together at the end, or not at all. An adapter that cannot do that writes one by one."""
         return nullcontext()
 
+    async def holds(self, id: ID, fields: Mapping[str, Any]) -> bool:
+        """Whether the user is stored with these values, whatever has been loaded of it.
+
+        An adapter that gives the same object for the same user until the session ends has to ask the database itself.
+        """
+        user = await self.get(id)
+        return user is not None and all(getattr(user, name) == value for name, value in fields.items())
+
     async def after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Run it now, or, inside ``transaction()``, after the commit; never if that is rolled back.
 
@@ -116,6 +124,13 @@ class BaseUserDatabase(Generic[UP, ID]):
         the first error goes on to whoever opened the transaction, which stays committed.
         """
         await callback()
+
+    async def release_connection(self) -> None:
+        """A password is about to be hashed, which may have to wait: let others use the connection meanwhile.
+
+        What was read stays loaded, and what is not yet committed is not lost: where there is such a thing, an adapter
+        keeps the connection.
+        """
 
     async def restore(self, user: UP) -> None:
         """Load what a commit of the application made the session forget, so that the attributes can be read."""

@@ -4,7 +4,7 @@ import math
 import unicodedata
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from functools import partial
@@ -16,10 +16,11 @@ import anyio
 import anyio.to_thread
 
 from fastapi_users._lazy import needs_extra
+from fastapi_users.authentication.strategy.base import ProvenCredentials
 from fastapi_users.authentication.strategy.db import AP, AccessTokenDatabase
 from fastapi_users.db.base import BaseUserDatabase, run_callbacks
 from fastapi_users.db.store import Condition, Increment, M, Store, Where, none_of
-from fastapi_users.exceptions import OAuthAccountNotExists
+from fastapi_users.exceptions import CredentialsChanged, OAuthAccountNotExists
 from fastapi_users.models import ID, OAP, UP
 from fastapi_users.schemas import is_storable
 
@@ -30,7 +31,9 @@ with needs_extra("sqlalchemy"):
         BigInteger,
         Boolean,
         ClauseElement,
+        Connection,
         Dialect,
+        Engine,
         ForeignKey,
         Function,
         Index,
@@ -55,13 +58,15 @@ with needs_extra("sqlalchemy"):
     from sqlalchemy import cast as sql_cast
     from sqlalchemy.dialects import mysql
     from sqlalchemy.dialects.postgresql import UUID
-    from sqlalchemy.exc import InvalidRequestError, SQLAlchemyError
+    from sqlalchemy.exc import IntegrityError, InvalidRequestError, SQLAlchemyError
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import (
         Mapped,
         Mapper,
         RelationshipDirection,
         Session,
+        SessionTransaction,
+        SessionTransactionOrigin,
         declared_attr,
         mapped_column,
         scoped_session,
@@ -352,6 +357,54 @@ def _lower_email_index(table: Table) -> Index | None:
     return None
 
 
+_LOOK_UP: dict[str, Any] = {"fastapi_users_look_up": True}
+_HAS_ONLY_LOOKED_UP = "fastapi_users_has_only_looked_up"
+
+# A transaction may end early if nothing ran in it but look-ups of ours: neither writes nor locks nor settings of the
+# application are lost. What runs in it, the engine alone sees all of.
+
+
+@event.listens_for(Engine, "begin")
+def _note_begin(connection: Connection) -> None:
+    connection.info[_HAS_ONLY_LOOKED_UP] = True
+
+
+@event.listens_for(Engine, "before_cursor_execute")
+def _note_statement(
+    connection: Connection, _cursor: Any, _statement: str, _parameters: Any, context: Any, _is_many: bool
+) -> None:
+    if context is None or "fastapi_users_look_up" not in context.execution_options:
+        connection.info[_HAS_ONLY_LOOKED_UP] = False
+
+
+def _idle_connections(session: Session, transaction: SessionTransaction) -> list[Connection]:
+    """Those that the transaction may give back; none where the application may count on it."""
+    if (
+        transaction.origin is not SessionTransactionOrigin.AUTOBEGIN  # with session.begin(): the application's
+        or session.in_nested_transaction()
+        or session.new
+        or session.dirty
+        or session.deleted
+    ):
+        return []
+    # SQLAlchemy has a public name for it since 2.1.7, which does not tell whose the connections are.
+    entries = {*getattr(transaction, "_connections", {}).values()}
+    are_idle = all(
+        may_commit and is_of_a_pool and not connection.closed and connection.info.get(_HAS_ONLY_LOOKED_UP, False)
+        for connection, _, may_commit, is_of_a_pool in entries
+    )
+    return [connection for connection, *_ in entries] if are_idle else []
+
+
+def _give_back(transaction: SessionTransaction, connections: list[Connection]) -> None:
+    """Neither a commit nor a rollback of the session, which would make it forget what it has loaded."""
+    try:
+        transaction.close()
+    finally:
+        for connection in connections:
+            connection.close()
+
+
 class _SessionCalls:
     """One face for async sessions and plain ones, which run in worker threads."""
 
@@ -388,6 +441,15 @@ class _SessionCalls:
             self.open_transaction.has_failed = True
         with anyio.CancelScope(shield=True):
             await self.call("rollback")
+
+    async def release(self) -> None:
+        session = getattr(self.session, "sync_session", self.session)
+        transaction = session.get_transaction() if isinstance(session, Session) else None
+        connections = [] if transaction is None else _idle_connections(session, transaction)
+        if transaction is not None and connections:
+            give_back = partial(_give_back, transaction, connections)
+            with anyio.CancelScope(shield=True):
+                await (self._in_thread(give_back) if self.is_sync else self.session.run_sync(lambda _: give_back()))
 
     @property
     def open_transaction(self) -> "_OpenTransaction | None":
@@ -478,12 +540,15 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         commit; or a plain ``Session``, whose work is done in threads.
     :param oauth_account_table: needed by the OAuth routes, together with a relationship ``oauth_accounts`` that is
         loaded eagerly (``lazy="joined"``).
+    :cvar releases_connections: while a password is hashed, others may use the connection, unless anything but look-ups
+        of the adapter ran in the transaction.
     :raises TypeError: the first two are in the wrong order, or there is no such relationship.
     """
 
     session: AsyncSession
     user_table: type[UP]
     oauth_account_table: type[SQLAlchemyBaseOAuthAccountTable[Any]] | None
+    releases_connections: bool = True
 
     def __init__(
         self,
@@ -776,6 +841,17 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         else:
             transaction.callbacks.append(callback)
 
+    async def release_connection(self) -> None:
+        if self.releases_connections:
+            await self._calls.release()
+
+    async def holds(self, id: ID, fields: Mapping[str, Any]) -> bool:
+        columns = (_column(self.user_table, name) for name in fields)
+        statement = select(*columns).where(_column(self.user_table, "id") == id)
+        stored = await self._calls.execute(statement, Result.first)
+        # Compared here, since the usual collations of MariaDB look past letter case and accents.
+        return stored is not None and tuple(stored) == tuple(fields.values())
+
     async def restore(self, user: UP) -> None:
         if cast("Any", inspect(user)).expired_attributes:  # by a session made with expire_on_commit=True
             await self._calls.restore(user)
@@ -790,7 +866,11 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
     async def _get_user(self, statement: Select[Any]) -> UP | None:
         """Every look-up of a user comes through here: override it to extend them all, with a tenant filter say."""
-        return await self._calls.execute(statement, lambda result: cast("UP | None", result.unique().scalars().first()))
+        is_lock = statement._for_update_arg is not None  # noqa: SLF001 -- an override may lock, and nothing else tells
+        options = {} if is_lock else _LOOK_UP
+        return await self._calls.execute(
+            statement, lambda result: cast("UP | None", result.unique().scalars().first()), **options
+        )
 
     async def _save_changes_of(self, user: Any) -> None:
         calls = self._calls
@@ -811,7 +891,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         name = self._email_table.fullname
         if name not in known:
             statement = select(func.collation(_column(self.user_table, "email"))).limit(1)
-            collation = await self._calls.execute(statement, Result.scalar)
+            collation = await self._calls.execute(statement, Result.scalar, **_LOOK_UP)
             if collation is None:
                 return True  # the table is empty
             known[name] = collation.endswith("_ci")
@@ -824,7 +904,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         pattern = "".join(f"\\{char}" if char in "%_\\" else char if char.isascii() else "_" for char in email)
         column = _column(self.user_table, "email")
         candidates = await self._calls.execute(
-            select(column).where(column.like(pattern, escape="\\")), lambda result: result.scalars().all()
+            select(column).where(column.like(pattern, escape="\\")), lambda result: result.scalars().all(), **_LOOK_UP
         )
         return [candidate for candidate in candidates if _is_same_address(candidate, email)]
 
@@ -858,6 +938,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
 
 _UPDATE = SQLAlchemyUserDatabase.update
+_OF_ROWS = ("before_insert", "after_insert", "before_update", "after_update")
 _OF_WRITES = ("before_flush", "after_flush", "after_flush_postexec", "before_commit")
 
 
@@ -866,22 +947,28 @@ def _is_unwatched(mapper: Mapper[Any], session: Any, expected: dict[str, Any], v
     columns: Any = mapper.columns
     if not values or not {*expected, *values} <= {*columns.keys()}:
         return False
-    session = getattr(session, "sync_session", session)
     tables = {columns[name].table for name in (*expected, *values)}
-    attributes: Any = mapper.class_manager
-    class_: Any = mapper.class_
     return not (
         len(tables) > 1  # as in joined inheritance
         or any(isinstance(columns[name].type, TypeDecorator) for name in expected)  # encrypted anew each time, say
         or mapper.version_id_col is not None
-        or class_.__setattr__ is not object.__setattr__
-        or mapper.dispatch.before_update
-        or mapper.dispatch.after_update
-        or any(getattr(session.dispatch, name) for name in _OF_WRITES)
-        or any(attributes[name].dispatch.set for name in values)  # validators too
         or any(isinstance(value, ClauseElement) for value in values.values())
         or any(column.onupdate or column.server_onupdate for column in tables.pop().columns)
         or session.in_nested_transaction()  # whose rollback forgets only what the ORM has written
+        or not _writes_alone(mapper, session, values)
+    )
+
+
+def _writes_alone(mapper: Mapper[Any], session: Any, names: Iterable[str]) -> bool:
+    """Whether nothing of the application looks on when the ORM writes these attributes."""
+    session = getattr(session, "sync_session", session)
+    attributes: Any = mapper.class_manager
+    class_: Any = mapper.class_
+    return not (
+        class_.__setattr__ is not object.__setattr__
+        or any(getattr(mapper.dispatch, name) for name in _OF_ROWS)
+        or any(getattr(session.dispatch, name) for name in _OF_WRITES)
+        or any(attributes[name].dispatch.set for name in names)  # validators too
     )
 
 
@@ -915,7 +1002,7 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
         statement = select(self.access_token_table).where(_column(self.access_token_table, "token") == token)
         if max_age is not None:
             statement = statement.where(_column(self.access_token_table, "created_at") >= max_age)
-        return await self._calls.execute(statement, lambda result: result.unique().scalars().first())
+        return await self._calls.execute(statement, lambda result: result.unique().scalars().first(), **_LOOK_UP)
 
     async def create(self, create_dict: dict[str, Any]) -> AP:
         access_token = self.access_token_table(**create_dict)
@@ -923,6 +1010,55 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
         await self._calls.save()
         await self._calls.complete(access_token, is_new=True)
         return access_token
+
+    async def create_for(self, credentials: ProvenCredentials, create_dict: dict[str, Any]) -> AP | None:
+        """Create the token of a login in a statement that asks whether its credentials still count.
+
+        A change of them that is under way is waited for, and a later one waits until the token is there to be ended.
+
+        :return: ``None`` where this takes more than one statement: nothing was done.
+        :raises CredentialsChanged: they count no more.
+        """
+        owner = self._owner_while(credentials)
+        if owner is None or getattr(self.create, "__func__", None) is not _CREATE_TOKEN:
+            return None
+        calls = self._calls
+        loaded = calls.session.identity_map.values()
+        access_token: Any = self.access_token_table(**create_dict)
+        user_id, access_token.user_id = access_token.user_id, owner
+        calls.session.add(access_token)
+        try:
+            await calls.save()
+        except IntegrityError as error:
+            for row in loaded:
+                await calls.restore(row)
+            if await credentials.still_count():
+                raise
+            raise CredentialsChanged from error  # whose id is not found, and null is refused
+        set_committed_value(access_token, "user_id", user_id)
+        await calls.complete(access_token, is_new=True)
+        return cast("AP", access_token)
+
+    def _owner_while(self, credentials: ProvenCredentials) -> Any:
+        """The id of their user, as a subquery that finds nobody once they have changed; or ``None``."""
+        user_db, fields = credentials.user_db, credentials.fields
+        if not isinstance(user_db, SQLAlchemyUserDatabase) or user_db.session is not self.session:
+            return None
+        users: Any = user_db.user_table
+        tokens = cast("Mapper[Any]", inspect(self.access_token_table))
+        owner_id, user_ids = tokens.columns["user_id"], cast("Any", inspect(users)).attrs.id.columns
+        is_certain = not owner_id.nullable and any(key.column is id for key in owner_id.foreign_keys for id in user_ids)
+        columns = {name: _column(users, name) for name in fields}
+        is_comparable = not any(isinstance(column.type, TypeDecorator) for column in columns.values())
+        if not (is_certain and is_comparable and _writes_alone(tokens, self._calls.session, ["user_id"])):
+            return None
+        return (
+            select(users.id)
+            .where(users.id == credentials.user_id)
+            .where(*(user_db._is_exactly(columns[name], value) for name, value in fields.items()))  # noqa: SLF001 -- ours
+            .with_for_update(read=True)
+            .scalar_subquery()
+        )
 
     async def update(self, access_token: AP, update_dict: dict[str, Any]) -> AP:
         for name, value in update_dict.items():
@@ -971,6 +1107,9 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
         return SQLAlchemyStore(self.session, self.access_token_table)
 
 
+_CREATE_TOKEN = SQLAlchemyAccessTokenDatabase.create
+
+
 class SQLAlchemyStore(Generic[M]):
     """See :class:`~fastapi_users.db.store.Store`."""
 
@@ -989,7 +1128,7 @@ class SQLAlchemyStore(Generic[M]):
             statement = statement.order_by(column.desc() if order_by.startswith("-") else column)
         # A row that update_where changed behind the session's back is read as it is now.
         return await self._calls.execute(
-            statement, lambda result: list(result.unique().scalars()), populate_existing=True
+            statement, lambda result: list(result.unique().scalars()), populate_existing=True, **_LOOK_UP
         )
 
     async def create(self, values: Mapping[str, Any]) -> M:

@@ -20,7 +20,15 @@ from fastapi_users.events import LoggedOut
 from fastapi_users.exceptions import BadCredentials, UserNotVerified
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import UNAUTHORIZED, ErrorCode, Refusals, SafeRoute, csrf_guard, csrf_responses
+from fastapi_users.router.common import (
+    LOGIN_OUTDATED,
+    UNAUTHORIZED,
+    ErrorCode,
+    Refusals,
+    SafeRoute,
+    csrf_guard,
+    csrf_responses,
+)
 
 LOGIN = Refusals(
     {
@@ -92,15 +100,16 @@ def get_auth_router(
             user = await check_credentials(user_manager, credentials, request=request)
             refuse_unfit(user, requires_verification=requires_verification)
         # Not within the table: exceptions of the application's hooks are no refusals of ours.
-        return await complete_login(
-            backend,
-            strategy,
-            user=user,
-            user_manager=user_manager,
-            methods=[PASSWORD_METHOD],
-            request=request,
-            requires_verification=requires_verification,
-        )
+        with LOGIN_OUTDATED:
+            return await complete_login(
+                backend,
+                strategy,
+                user=user,
+                user_manager=user_manager,
+                methods=[PASSWORD_METHOD],
+                request=request,
+                requires_verification=requires_verification,
+            )
 
     async def logout(
         request: Request,

@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from fastapi_users.authentication import AuthenticationBackend
 from fastapi_users.authentication.transport.cross_site import CROSS_SITE_RESPONSES, is_protected, refuse_cross_site
 from fastapi_users.background import AfterResponse, Queue, collect, waiting_for
-from fastapi_users.exceptions import InvalidPasswordException
+from fastapi_users.exceptions import CredentialsChanged, InvalidPasswordException
 from fastapi_users.openapi import OpenAPIResponseType
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -113,6 +113,11 @@ class Refusals:
                 "content": {"application/json": {"examples": examples}},
             }
         }
+
+
+LOGIN_OUTDATED = Refusals(
+    {CredentialsChanged: (ErrorCode.LOGIN_BAD_CREDENTIALS, "The password changed while it was checked, say.")}
+)
 
 
 def presentable_email(email: Any) -> str | None:

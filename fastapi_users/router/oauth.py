@@ -50,6 +50,7 @@ from fastapi_users.manager import BaseUserManager, UserManagerDependency, ending
 from fastapi_users.openapi import OpenAPIResponseType
 from fastapi_users.router.common import (
     CSRF_TOKEN_COOKIE_NAME,
+    LOGIN_OUTDATED,
     UNAUTHORIZED,
     UNVERIFIED,
     ErrorCode,
@@ -692,15 +693,16 @@ def get_oauth_router(
         with login_refusals:
             refuse_unfit(user, requires_verification=requires_verification)
         # Not within the table: exceptions of the application's hooks are no refusals of ours.
-        return await complete_login(
-            backend,
-            strategy,
-            user=user,
-            user_manager=user_manager,
-            methods=[FEDERATED_METHOD],
-            request=request,
-            requires_verification=requires_verification,
-        )
+        with LOGIN_OUTDATED:
+            return await complete_login(
+                backend,
+                strategy,
+                user=user,
+                user_manager=user_manager,
+                methods=[FEDERATED_METHOD],
+                request=request,
+                requires_verification=requires_verification,
+            )
 
     router.add_api_route(
         "/callback",

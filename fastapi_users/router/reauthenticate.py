@@ -9,13 +9,17 @@ from fastapi_users.authentication.login import (
     login_openapi_extra,
     report_failure,
 )
-from fastapi_users.exceptions import BadCredentials
+from fastapi_users.exceptions import BadCredentials, CredentialsChanged
+from fastapi_users.hashing import HASHING_RESPONSES
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.openapi import OpenAPIResponseType
 from fastapi_users.router.common import UNAUTHORIZED, ErrorCode, Refusals, SafeRoute, csrf_responses
 
 REAUTHENTICATE = Refusals(
     {BadCredentials: (ErrorCode.REAUTHENTICATE_BAD_CREDENTIALS, "Not the password of this user.")}
+)
+OUTDATED = Refusals(
+    {CredentialsChanged: (ErrorCode.REAUTHENTICATE_BAD_CREDENTIALS, "The password changed while it was checked, say.")}
 )
 
 
@@ -38,6 +42,7 @@ def get_reauthenticate_router(
         **REAUTHENTICATE.responses,
         **UNAUTHORIZED,
         **csrf_responses([backend]),
+        **HASHING_RESPONSES,
         **backend.transport.get_openapi_login_responses_success(),
     }
 
@@ -61,14 +66,15 @@ def get_reauthenticate_router(
             if not await user_manager.check_password(user, password):
                 await report_failure(user_manager, check, user=user)
                 raise BadCredentials
-        return await complete_login(
-            backend,
-            strategy,
-            user=user,
-            user_manager=user_manager,
-            methods=[PASSWORD_METHOD],
-            request=request,
-            replaced_token=token,
-        )
+        with OUTDATED:
+            return await complete_login(
+                backend,
+                strategy,
+                user=user,
+                user_manager=user_manager,
+                methods=[PASSWORD_METHOD],
+                request=request,
+                replaced_token=token,
+            )
 
     return router

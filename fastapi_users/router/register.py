@@ -5,6 +5,7 @@ from fastapi import APIRouter, Depends, Request, status
 from fastapi_users import models, schemas
 from fastapi_users.background import do_unseen
 from fastapi_users.exceptions import InvalidPasswordException, UserAlreadyExists, UserNotExists
+from fastapi_users.hashing import HASHING_RESPONSES, hashing_pool
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, takes
 
@@ -65,7 +66,7 @@ def _add_neutral_route(
         "/register",
         name="register:register",
         status_code=status.HTTP_202_ACCEPTED,
-        responses=REGISTER_NEUTRALLY.responses,
+        responses={**REGISTER_NEUTRALLY.responses, **HASHING_RESPONSES},
     )
     @takes(user_create=user_create_schema)
     async def register(
@@ -83,4 +84,5 @@ def _add_neutral_route(
 
         with REGISTER_NEUTRALLY:
             await user_manager._validate(user_create.password, user_create)
+        hashing_pool.refuse_if_full()  # what comes after the answer waits
         await do_unseen("register", create_or_tell, user_manager=user_manager, request=request)

@@ -1,12 +1,14 @@
 import hashlib
 import re
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Protocol
 
 from fastapi_users import exceptions
+from fastapi_users.db.base import BaseUserDatabase
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users.schemas import is_storable
@@ -46,6 +48,36 @@ current_authentication: ContextVar[Authentication | None] = ContextVar("current_
 A strategy that keeps it gives it back by a coroutine ``read_authentication(token)``, without which no session of it is
 ever fresh.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProvenCredentials:
+    """What a user has just been known by, with the values that were loaded before the proof was checked."""
+
+    user_db: BaseUserDatabase[Any, Any]
+    user_id: Any
+    fields: Mapping[str, Any]
+
+    async def still_count(self) -> bool:
+        return await self.user_db.holds(self.user_id, self.fields)
+
+
+proven_credentials: ContextVar[ProvenCredentials | None] = ContextVar("proven_credentials", default=None)
+"""Those of the login which is just writing its token; ``None`` where an adapter cannot tell.
+
+Checking a password takes a while, in which its owner may have changed it and ended all sessions. A strategy that stores
+its tokens asks **after** that whether they still count, and takes the token back if not: see ``refuse_if_changed``. What
+is stored earlier was there to be ended.
+"""
+
+
+async def refuse_if_changed() -> None:
+    """
+    :raises CredentialsChanged: the password, the address or the activity of the user is not what it was.
+    """
+    credentials = proven_credentials.get()
+    if credentials is not None and not await credentials.still_count():
+        raise exceptions.CredentialsChanged
 
 
 async def get_token_owner(user_id: Any, user_manager: BaseUserManager[UP, ID]) -> UP | None:

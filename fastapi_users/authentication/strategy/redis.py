@@ -12,9 +12,11 @@ from fastapi_users.authentication.strategy.base import (
     Strategy,
     current_authentication,
     get_token_owner,
+    refuse_if_changed,
     stored_forms,
     token_digest,
 )
+from fastapi_users.exceptions import CredentialsChanged
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
@@ -72,6 +74,7 @@ class RedisStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return None
 
     async def write_token(self, user: UP) -> str:
+        """:raises CredentialsChanged: what the login proved counts no more: see ``proven_credentials``."""
         token = secrets.token_urlsafe()
         stored = token_digest(token) if self.hash_tokens else token
         index = self._index(user)
@@ -86,6 +89,13 @@ class RedisStrategy(Strategy[UP, ID], Generic[UP, ID]):
         if index is not None and await self.redis.zscore(index, stored) is None:
             # All sessions of the user were ended since it was entered: perhaps before it was there to be deleted.
             await self.redis.delete(self.key_prefix + stored, self._authentication_key(stored))
+        try:
+            await refuse_if_changed()
+        except CredentialsChanged:
+            await self.redis.delete(self.key_prefix + stored, self._authentication_key(stored))
+            if index is not None:
+                await self.redis.zrem(index, stored)
+            raise
         return token
 
     async def destroy_token(self, token: str, user: UP) -> None:

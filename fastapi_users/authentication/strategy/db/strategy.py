@@ -9,11 +9,14 @@ from fastapi_users.authentication.strategy.base import (
     Strategy,
     get_token_owner,
     is_digest,
+    proven_credentials,
+    refuse_if_changed,
     stored_forms,
     token_digest,
 )
 from fastapi_users.authentication.strategy.db.adapter import AccessTokenDatabase
 from fastapi_users.authentication.strategy.db.models import AP
+from fastapi_users.exceptions import CredentialsChanged
 from fastapi_users.insecure import endless, warn_once
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
@@ -72,12 +75,27 @@ class DatabaseStrategy(Strategy[UP, ID], Generic[UP, ID, AP]):
         return None
 
     async def write_token(self, user: UP) -> str:
+        """:raises CredentialsChanged: what the login proved counts no more: see ``proven_credentials``."""
         create_dict = self._create_access_token_dict(user)
         if not self.hash_tokens:
-            return (await self.database.create(create_dict)).token
+            return (await self._create(create_dict)).token
         token: str = create_dict["token"]
-        await self.database.create({**create_dict, "token": token_digest(token)})
+        await self._create({**create_dict, "token": token_digest(token)})
         return token
+
+    async def _create(self, create_dict: dict[str, Any]) -> AP:
+        credentials, database = proven_credentials.get(), self.database
+        if credentials is not None and hasattr(type(database), "create_for"):  # an ability of ours: in one step
+            created: AP | None = await database.create_for(credentials, create_dict)  # type: ignore[attr-defined]  # looked for above
+            if created is not None:
+                return created
+        access_token = await database.create(create_dict)
+        try:
+            await refuse_if_changed()
+        except CredentialsChanged:
+            await database.delete(access_token)
+            raise
+        return access_token
 
     async def destroy_token(self, token: str, user: UP) -> None:
         for stored in stored_forms(token, hash_tokens=self.hash_tokens):
