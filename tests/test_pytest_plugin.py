@@ -54,6 +54,10 @@ from httpx import ASGITransport, AsyncClient
 import program
 
 @pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+@pytest.fixture
 def client():
     return AsyncClient(transport=ASGITransport(program.app), base_url="https://test")
 """

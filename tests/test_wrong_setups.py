@@ -1,7 +1,7 @@
 """What is written wrong fails where it is written, with one sentence that says what to write."""
 
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -47,12 +47,12 @@ class WithoutIDs(BaseUserManager[Any, Any]):
 class WithoutSecrets(UUIDIDMixin, BaseUserManager[Any, Any]): ...
 
 
-async def get_user_db() -> AsyncIterator[Any]:
+def get_user_db() -> Iterator[Any]:
     yield InMemoryUserDatabase[User, uuid.UUID](User)
 
 
 def get_user_manager() -> Manager:
-    return Manager(InMemoryUserDatabase[User, uuid.UUID](User))
+    return Manager(next(get_user_db()))
 
 
 def wrong_order() -> None:
