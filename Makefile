@@ -5,10 +5,16 @@ BIN := $(VENV)/bin
 # The first Python that is new enough: pyenv's names exist even where their version is not chosen, so each is tried.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && { echo "$$name"; break; }; done)
-PEER ?=
+# Of `make bench` and `make matrix`: which parts. Of `make bench`: a version to measure beside ours, a page of docs/ whose figures are to be replaced.
 PARTS ?=
+PEER ?=
+PAGE ?=
+PEER_VENV := .venv-peer
+, := ,
+# What both sides have in the same version, as far as the peer allows it.
+SHARED := fastapi|starlette|pydantic|pydantic_core|PyJWT|argon2-cffi|uvicorn|aiosqlite|asyncpg
 
-.PHONY: help demo test matrix check fmt docs bench clean
+.PHONY: help demo test matrix check fmt docs bench peer clean
 
 help:
 	@echo "make demo    run the example application on http://127.0.0.1:8000"
@@ -17,7 +23,7 @@ help:
 	@echo "make check   format, lint, types, imports"
 	@echo "make fmt     format, and mend what the linter can mend"
 	@echo "make docs    build the site into site/"
-	@echo "make bench   measure our speed"
+	@echo "make bench   measure our speed; PARTS=\"read hashing\" does that only, PEER=fastapi-users==15.0.5 measures it too"
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.demo
@@ -46,11 +52,18 @@ fmt: $(VENV)/.dev
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.dev $(if $(PEER),peer)
+	$(BIN)/python -m benchmarks $(PARTS) $(if $(PEER),--peer $(PEER_VENV)/bin/python) $(if $(PAGE),--page $(PAGE))
+
+peer: $(VENV)/.dev
+	@test -n "$(PEER)" || { echo "Which one? make bench PEER=fastapi-users==15.0.5"; exit 1; }
+	test -x $(PEER_VENV)/bin/python || $(BIN)/python -m venv $(PEER_VENV)
+	$(BIN)/python -m pip freeze --exclude-editable | grep -E "^($(SHARED))==" > $(PEER_VENV)/constraints.txt
+	$(PEER_VENV)/bin/python -m pip install --quiet --constraint $(PEER_VENV)/constraints.txt \
+		"$(subst fastapi-users,fastapi-users[sqlalchemy$(,)beanie$(,)redis$(,)oauth],$(PEER))" aiosqlite asyncpg httpx uvicorn
 
 clean:
-	rm -rf $(VENV) site dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEER_VENV) site dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.venv:
 	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed, and none was found: make PYTHON=/path/to/python3"; exit 1; }

@@ -1,17 +1,12 @@
-"""What others notice of a crowd that logs in: protected reads meanwhile, over one engine with SQLAlchemy's default pool.
-
-Run with any interpreter that has the library: ``python -m benchmarks.contention``.
-"""
+"""What others notice of a crowd that logs in: protected reads meanwhile, over one engine with SQLAlchemy's default pool."""
 
 import asyncio
+import itertools
 import statistics
-import sys
-import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import anyio
 from fastapi import Depends, FastAPI
@@ -19,13 +14,14 @@ from httpx import ASGITransport, AsyncClient
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
+from benchmarks import databases
+from benchmarks.harness import Bench, Figure
 from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin
 from fastapi_users.authentication import AuthenticationBackend, BearerTransport, JWTStrategy
 from fastapi_users.db import SQLAlchemyBaseUserTableUUID, SQLAlchemyUserDatabase
 from fastapi_users.password import PasswordHelper
 
 CROWD = 30
-SECONDS = 6.0
 SECRET = "a secret of the benchmark, longer than 32 bytes"
 EMAIL, PASSWORD = "ann@example.org", "correct horse battery staple"
 
@@ -83,7 +79,7 @@ async def log_in(client: AsyncClient) -> str:
     return token
 
 
-async def read_for_a_while(client: AsyncClient, token: str) -> float:
+async def read_for_a_while(client: AsyncClient, token: str, seconds: float) -> float:
     """Median, in seconds, of reads that start at fixed times: one that waits keeps none of the others from starting."""
     durations: list[float] = []
 
@@ -95,17 +91,18 @@ async def read_for_a_while(client: AsyncClient, token: str) -> float:
     started = due = time.perf_counter()
     with anyio.fail_after(300):
         async with anyio.create_task_group() as reads:
-            while due < started + SECONDS:
+            while due < started + seconds:
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 reads.start_soon(read, due)
                 due += 0.05
     return statistics.median(durations)
 
 
-async def main(url: str) -> None:
+async def wait_behind(crowd: int, url: str, seconds: float) -> tuple[float, float]:
+    """How long a read takes meanwhile, as a multiple of how long it takes alone, and how many log in a second."""
     async with client_of_an_application(url) as client:
         token = await log_in(client)
-        idle = await read_for_a_while(client, token)
+        idle = await read_for_a_while(client, token, seconds)
         logins, is_over = 0, False
 
         async def keep_logging_in() -> None:
@@ -114,22 +111,23 @@ async def main(url: str) -> None:
                 await log_in(client)
                 logins += 1
 
-        crowd = [asyncio.create_task(keep_logging_in()) for _ in range(CROWD)]
-        await asyncio.sleep(1)
-        started = time.perf_counter()
-        logins = 0
-        busy = await read_for_a_while(client, token)
+        tasks = [asyncio.create_task(keep_logging_in()) for _ in range(crowd)]
+        await asyncio.sleep(seconds / 6)
+        started, logins = time.perf_counter(), 0
+        busy = await read_for_a_while(client, token, seconds)
         rate = logins / (time.perf_counter() - started)
         is_over = True
-        await asyncio.gather(*crowd)
-    print(f"| {CROWD} clients log in | protected read p50 ÷ idle | logins/s |")
-    print("| --- | --- | --- |")
-    print(f"| {idle * 1000:.1f} ms idle, {busy * 1000:.1f} ms meanwhile | {busy / idle:.1f} | {rate:.1f} |")
+        await asyncio.gather(*tasks)
+    return busy / idle, rate
 
 
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        asyncio.run(main(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            asyncio.run(main(f"sqlite+aiosqlite:///{Path(folder) / 'contention.db'}"))
+async def measure(bench: Bench) -> list[Figure]:
+    crowd, seconds = bench.scaled((CROWD, 6.0), (2, 0.1))
+    wait = Figure(f"protected read while {crowd} clients log in, p50 ÷ idle", target=40)
+    rate = Figure(f"logins of {crowd} clients, a second", unit="/s")
+    for side in itertools.islice(bench.turns(), len(bench.sides) * min(bench.rounds, 3)):
+        async with databases.sqlite(side.name) as url, side.running():
+            ratio, logins = await side.call(wait_behind, crowd, str(url), seconds)
+        wait.add(side.name, ratio)
+        rate.add(side.name, logins, absolute=logins)
+    return [wait, rate]

@@ -1,23 +1,20 @@
 """How the time of an adapter's call grows with the table, from a thousand to a million rows.
 
 Users, with an access token and an OAuth account each, in the tables that every application of ours has.
-PostgreSQL is the server of ``TEST_POSTGRES_URL``, by default the one on this machine; a database of its own is made there.
 """
 
-import os
-import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from statistics import median
 
-from sqlalchemy import URL, make_url, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, relationship
 
+from benchmarks import databases
+from benchmarks.harness import OURS, Bench, Figure
 from fastapi_users import BaseUserManager, UUIDIDMixin, schemas
 from fastapi_users.authentication.strategy import DatabaseStrategy
 from fastapi_users.db import (
@@ -30,8 +27,6 @@ from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDataba
 
 SMALL, LARGE = 1_000, 1_000_000
 CALLS = 60
-DATABASE = "fastapi_users_benchmark"
-SERVER = make_url(os.environ.get("TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres"))
 
 
 class Base(DeclarativeBase):
@@ -145,12 +140,12 @@ CASES: list[Callable[[AsyncSession, int], Awaitable[None]]] = [
 ]
 
 
-async def seconds(engine: AsyncEngine, rows: int) -> dict[str, float]:
+async def seconds(engine: AsyncEngine, rows: int, calls: int) -> dict[str, float]:
     await fill(engine, rows)
     taken: dict[str, float] = {}
     for case in CASES:
         times = []
-        for call in range(CALLS):
+        for call in range(calls):
             async with AsyncSession(engine, expire_on_commit=False) as session:
                 start = time.perf_counter()
                 await case(session, 1 + (call + 1) * 7919 % rows)
@@ -159,34 +154,16 @@ async def seconds(engine: AsyncEngine, rows: int) -> dict[str, float]:
     return taken
 
 
-@asynccontextmanager
-async def postgresql() -> AsyncIterator[URL]:
-    server = SERVER.set(drivername="postgresql+asyncpg")
-    engine = create_async_engine(server, isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.execute(text(f"DROP DATABASE IF EXISTS {DATABASE}"))
-        await connection.execute(text(f"CREATE DATABASE {DATABASE}"))
-        yield server.set(database=DATABASE)
-        await connection.execute(text(f"DROP DATABASE {DATABASE}"))
-    await engine.dispose()
-
-
-@asynccontextmanager
-async def sqlite() -> AsyncIterator[URL]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield make_url(f"sqlite+aiosqlite:///{Path(folder) / 'benchmark.db'}")
-
-
-async def main() -> None:
-    for name, database in (("SQLite", sqlite), ("PostgreSQL", postgresql)):
-        try:
-            async with database() as url:
-                engine = create_async_engine(url)
-                small, large = await seconds(engine, SMALL), await seconds(engine, LARGE)
-                await engine.dispose()
-        except OSError as error:
-            print(f"\n{name} does not answer: {error}")
-            continue
-        print(f"\n{name}: time with {LARGE:,} users / time with {SMALL:,}")
-        for case, before in small.items():
-            print(f"{case.replace('_', ' '):<40} {large[case] / before:5.2f}   ({before * 1000:.2f} ms)")
+async def measure(bench: Bench) -> list[Figure]:
+    """Of ours only: version 15 scans its tables, which takes hours for what takes minutes here."""
+    small, large, calls = bench.scaled((SMALL, LARGE, CALLS), (10, 20, 2))
+    figures = []
+    for database in await databases.available():
+        async with databases.DATABASES[database](OURS) as url:
+            engine = create_async_engine(url)
+            before, after = await seconds(engine, small, calls), await seconds(engine, large, calls)
+            await engine.dispose()
+        for case, taken in before.items():
+            name = f"{case.replace('_', ' ')}, {database}: {large:,} ÷ {small:,} users"
+            figures.append(Figure(name, {OURS: [after[case] / taken]}, target=4 if case == "delete_a_user" else 2))
+    return figures

@@ -31,7 +31,6 @@ from pydantic import SecretStr
 
 from fastapi_users import events, exceptions, models, schemas
 from fastapi_users.background import is_unseen
-from fastapi_users.cipher import TokenCipher
 from fastapi_users.db.base import BaseUserDatabase
 from fastapi_users.insecure import endless, refuse_weak_secret, warn_of_weak_secret, warn_once
 from fastapi_users.jwt import SecretsType, _get_secret_value, decode_jwt, generate_jwt, get_secret_values
@@ -56,6 +55,7 @@ from fastapi_users.types import DependencyCallable
 
 if TYPE_CHECKING:
     from fastapi_users.authentication.login import CredentialCheck, LoginAttempt
+    from fastapi_users.cipher import TokenCipher
     from fastapi_users.mail import MailTemplates
 
 R = TypeVar("R")
@@ -205,7 +205,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     login_ticket_secret: Any = None
     login_ticket_lifetime_seconds: int = 300
 
-    oauth_token_cipher: TokenCipher | None = None
+    oauth_token_cipher: "TokenCipher | None" = None
 
     mask_passwords_in_hooks: bool = False
     sessions_end_with_credentials: bool = True
