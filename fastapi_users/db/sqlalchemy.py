@@ -552,6 +552,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         loaded eagerly (``lazy="joined"``).
     :cvar releases_connections: while a password is hashed, others may use the connection, unless anything but look-ups
         of the adapter ran in the transaction.
+    :raises TypeError: the first two are in the wrong order, or there is no such relationship.
     """
 
     session: AsyncSession
@@ -568,6 +569,15 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         user_table: type[UP],
         oauth_account_table: type[SQLAlchemyBaseOAuthAccountTable[Any]] | None = None,
     ) -> None:
+        if isinstance(session, type) or not isinstance(user_table, type):
+            raise TypeError(
+                "Write SQLAlchemyUserDatabase(session, User): first a session, then the class of the users."
+            )
+        if oauth_account_table is not None and not hasattr(user_table, "oauth_accounts"):
+            raise TypeError(
+                f"{user_table.__name__} has no oauth_accounts, which accounts at providers need: write in it "
+                f'oauth_accounts: Mapped[list[{oauth_account_table.__name__}]] = relationship(lazy="joined").'
+            )
         self.session = cast("AsyncSession", session)
         self.user_table = user_table
         self.oauth_account_table = oauth_account_table
@@ -859,6 +869,12 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         return owner is None or owner.id == owner_id
 
     def store(self, model: type[M]) -> Store[M]:
+        """:raises TypeError: it is no table."""
+        if inspect(model, raiseerr=False) is None:
+            raise TypeError(
+                f"{model.__name__} is no table of SQLAlchemy: write class {model.__name__}(SQLAlchemyBase…Table, Base), "
+                "with the declarative base of your tables."
+            )
         return SQLAlchemyStore(self.session, model)
 
     def transaction(self) -> Any:
