@@ -88,6 +88,11 @@ def ending_sessions(end_sessions: Callable[[Any], Awaitable[None]]) -> Iterator[
         _session_ender.reset(token)
 
 
+def is_ending_sessions() -> bool:
+    """Whether whoever changes credentials now ends sessions by that: inside of :func:`ending_sessions`."""
+    return _session_ender.get() is not None
+
+
 async def _end_sessions(user: Any) -> None:
     end_sessions = _session_ender.get()
     if end_sessions is not None:
