@@ -44,6 +44,7 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
         if isinstance(auth_backends, AuthenticationBackend):
             raise TypeError("FastAPIUsers takes a list of backends: write [auth_backend].")
         self.authenticator = Authenticator(auth_backends, get_user_manager)
+        self.authenticator.reads_tokens_first = True
         self.get_user_manager = get_user_manager
         self.current_user = self.authenticator.current_user
 
