@@ -36,6 +36,7 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
         auth_backends: Sequence[AuthenticationBackend[models.UP, models.ID]],
     ) -> None:
         self.authenticator = Authenticator(auth_backends, get_user_manager)
+        self.authenticator.reads_tokens_first = True
         self.get_user_manager = get_user_manager
         self.current_user = self.authenticator.current_user
 

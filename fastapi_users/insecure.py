@@ -1,6 +1,7 @@
 """Settings that are accepted, because upstream accepts them, and that nobody should run: said once, and clearly."""
 
 import warnings
+from functools import lru_cache
 
 from fastapi_users.exceptions import InsecureSecretWarning, InsecureSettingWarning
 
@@ -42,6 +43,7 @@ _told: set[str] = set()
 _told_secrets: set[str | bytes | None] = set()
 
 
+@lru_cache(maxsize=64)  # strategies are made for every request
 def secret_weakness(secret: str | bytes | None) -> str | None:
     """What is wrong with it; ``None`` for nothing. How random it is, nobody can see from one."""
     if not secret:

@@ -29,6 +29,8 @@ def _get_secret_value(secret: SecretType) -> str:
 
 def get_secret_values(secrets: SecretsType) -> list[str]:
     """The newest first. :raises ValueError: the list is empty."""
+    if isinstance(secrets, str):  # as nearly everywhere, and for every request
+        return [secrets]
     several = list(secrets) if isinstance(secrets, Sequence) and not isinstance(secrets, str | bytes) else [secrets]
     if not several:
         raise ValueError("A list of secrets needs at least one.")
@@ -165,5 +167,11 @@ def read_key_id(encoded_jwt: str) -> str | None:
 
 def key_length_weakness(key: Any, algorithm: str) -> str | None:
     """What PyJWT says of a key that is too short for the algorithm (RFC 7518, sections 3.2 and 3.3)."""
+    check = _key_length_weakness if isinstance(key, str | bytes) else _key_length_weakness.__wrapped__
+    return check(key, algorithm)
+
+
+@lru_cache(maxsize=64)  # strategies are made for every request
+def _key_length_weakness(key: Any, algorithm: str) -> str | None:
     known = jwt.get_algorithm_by_name(algorithm)
     return known.check_key_length(known.prepare_key(key))

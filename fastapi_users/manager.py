@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import datetime, timezone
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -1500,12 +1500,17 @@ class UUIDIDMixin:
         if isinstance(value, uuid.UUID):
             return value
         try:
-            parsed = uuid.UUID(value)
+            return _parse_uuid(value)
         except (ValueError, TypeError, AttributeError) as error:
             raise exceptions.InvalidID from error
-        if value.lower() not in (str(parsed), parsed.hex):
-            raise exceptions.InvalidID
-        return parsed
+
+
+@lru_cache(maxsize=1024)  # the same user comes again with every request
+def _parse_uuid(text: str) -> uuid.UUID:
+    parsed = uuid.UUID(text)
+    if text.lower() not in (str(parsed), parsed.hex):
+        raise ValueError("Another spelling")
+    return parsed
 
 
 class IntegerIDMixin:

@@ -1,11 +1,13 @@
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from copy import copy
+from functools import lru_cache
 from inspect import Parameter, Signature
 from keyword import iskeyword
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from fastapi import Depends, HTTPException, Response, WebSocket, WebSocketException, status
+from fastapi.requests import HTTPConnection
 from fastapi.security import (
     APIKeyHeader,
     APIKeyQuery,
@@ -19,7 +21,12 @@ from makefun import with_signature
 from fastapi_users import models
 from fastapi_users.authentication.backend import AuthenticationBackend
 from fastapi_users.authentication.fresh import ReauthenticationRequired, refuse_stale
-from fastapi_users.authentication.strategy import Strategy
+from fastapi_users.authentication.resolution import (
+    Session,
+    find_once,
+    read_early,
+    strategy_dependency,
+)
 from fastapi_users.authentication.transport.base import Transport, read_token
 from fastapi_users.authentication.transport.cross_site import CROSS_SITE_TOKEN, CrossSiteRequest
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
@@ -62,7 +69,13 @@ class Authenticator(Generic[models.UP, models.ID]):
     that can be done again: see :class:`~fastapi_users.authentication.fresh.ReauthenticationRequired`.
 
     Every call makes a new function, so keep the result: it is the key for ``app.dependency_overrides``.
+
+    :cvar reads_tokens_first: set by ``FastAPIUsers``. The functions ask FastAPI for the tokens before anything else, run
+        a plain ``get_strategy`` on the event loop, and share the user within a request. Without it their signature is
+        upstream's, parameter by parameter.
     """
+
+    reads_tokens_first: bool = False
 
     backends: Sequence[AuthenticationBackend[models.UP, models.ID]]
 
@@ -120,9 +133,10 @@ class Authenticator(Generic[models.UP, models.ID]):
         authenticator = self if preferred is None else self._preferring(preferred)
 
         async def current_user_token_dependency(*args: Any, **kwargs: Any) -> Any:
-            return await authenticator._authenticate(*args, **flags, **kwargs)  # noqa: SLF001 -- of this very class
+            return await authenticator._resolve(flags, *args, **kwargs)  # noqa: SLF001 -- of this very class
 
-        return _with_parameters(self._get_dependency_signature(get_enabled_backends), current_user_token_dependency)
+        signature = self._get_resolved_signature(get_enabled_backends, optional=optional)
+        return _with_parameters(signature, current_user_token_dependency)
 
     @overload
     def current_user(
@@ -165,10 +179,11 @@ class Authenticator(Generic[models.UP, models.ID]):
         flags = _flags(optional=optional, active=active, verified=verified, superuser=superuser, fresh=fresh)
 
         async def current_user_dependency(*args: Any, **kwargs: Any) -> Any:
-            user, _ = await self._authenticate(*args, **flags, **kwargs)
+            user, _ = await self._resolve(flags, *args, **kwargs)
             return user
 
-        return _with_parameters(self._get_dependency_signature(get_enabled_backends), current_user_dependency)
+        signature = self._get_resolved_signature(get_enabled_backends, optional=optional)
+        return _with_parameters(signature, current_user_dependency)
 
     @overload
     def current_websocket_user(
@@ -313,40 +328,71 @@ class Authenticator(Generic[models.UP, models.ID]):
         **kwargs: Any,
     ) -> tuple[models.UP | None, str | None]:
         """Token and strategy of each backend come under its variable names, the enabled backends under theirs."""
-        enabled_backends: Sequence[AuthenticationBackend[models.UP, models.ID]] = kwargs.get(
-            "enabled_backends", self.backends
-        )
-        user: models.UP | None = None
-        token: str | None = None
-        session: tuple[Strategy[models.UP, models.ID], str] | None = None
-        is_cross_site = False
-        for backend in self.backends:
-            if backend in enabled_backends:
-                token = kwargs.get(name_to_variable_name(backend.name))
-                is_cross_site |= token is CROSS_SITE_TOKEN
-                token = None if token is CROSS_SITE_TOKEN else token
-                if token is not None:
-                    strategy: Strategy[models.UP, models.ID] = kwargs[name_to_strategy_variable_name(backend.name)]
-                    user = await strategy.read_token(token, user_manager)
-                    if user:
-                        session = strategy, token
-                        break
+        flags = _flags(optional=optional, active=active, verified=verified, superuser=superuser, fresh=fresh)
+        session = await _find_session(self._get_candidates(kwargs), user_manager)
+        return await self._decide(session, kwargs, user_manager=user_manager, **flags)
 
+    async def _resolve(self, flags: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[models.UP | None, str | None]:
+        """What :meth:`_authenticate` gives, with one look per request, however many dependencies ask."""
+        connection: HTTPConnection | None = kwargs.pop(_CONNECTION, None)
+        if connection is None or self._is_replaced:
+            return await self._authenticate(*args, **flags, **kwargs)
+        candidates = self._get_candidates(kwargs)
+        session = await find_once(connection.scope, kwargs["user_manager"], candidates, _find_session)
+        return await self._decide(session, kwargs, user_manager=kwargs["user_manager"], **flags)
+
+    @property
+    def _is_replaced(self) -> bool:
+        """Whether the application has a function of its own in the place of ``_authenticate``."""
+        return getattr(self._authenticate, "__func__", None) is not _AUTHENTICATE
+
+    def _get_candidates(self, kwargs: Mapping[str, Any]) -> list[tuple[Any, str]]:
+        """The strategies to ask, in their order, each with the token that came for it."""
+        enabled_backends = kwargs.get("enabled_backends")
+        candidates = []
+        for backend in self.backends:
+            if enabled_backends is None or backend in enabled_backends:
+                token = kwargs.get(_variable_name(backend.name))
+                if token is not None and token is not CROSS_SITE_TOKEN:
+                    candidates.append((kwargs.get(_strategy_variable_name(backend.name)), token))
+        return candidates
+
+    async def _decide(
+        self,
+        session: Session | None,
+        kwargs: Mapping[str, Any],
+        *,
+        user_manager: BaseUserManager[models.UP, models.ID],
+        optional: bool = False,
+        active: bool = False,
+        verified: bool = False,
+        superuser: bool = False,
+        fresh: float | None = None,
+    ) -> tuple[models.UP | None, str | None]:
+        user: models.UP | None = None if session is None else session.user
         refusal = refusal_status(user, active=active, verified=verified, superuser=superuser)
-        if refusal is not None:
+        if session is None or refusal is not None:
+            enabled_backends = kwargs.get("enabled_backends", self.backends)
+            sent = [
+                kwargs.get(_variable_name(backend.name)) for backend in self.backends if backend in enabled_backends
+            ]
             if not optional:
-                raise (
-                    CrossSiteRequest if is_cross_site and user is None else _refused(refusal, enabled_backends, kwargs)
-                )
-            return None, token
-        if fresh is not None and user is not None and session is not None:
+                if session is None and any(token is CROSS_SITE_TOKEN for token in sent):
+                    raise CrossSiteRequest
+                raise _refused(refusal or status.HTTP_401_UNAUTHORIZED, enabled_backends, kwargs)
+            if session is not None:
+                return None, session.token
+            return None, sent[-1] if sent and sent[-1] is not CROSS_SITE_TOKEN else None
+        if fresh is not None:
             try:
-                await refuse_stale(*session, user=user, user_manager=user_manager, max_age=fresh)
+                await refuse_stale(
+                    session.strategy, session.token, user=session.user, user_manager=user_manager, max_age=fresh
+                )
             except ReauthenticationRequired:
                 if not optional:
                     raise
-                return None, token
-        return user, token
+                return None, session.token
+        return user, session.token
 
     def _preferring(
         self, backend: AuthenticationBackend[models.UP, models.ID]
@@ -391,6 +437,43 @@ class Authenticator(Generic[models.UP, models.ID]):
             parameters=[parameter for parameter in signature.parameters.values() if parameter.name not in tokens]
         )
 
+    def _get_resolved_signature(
+        self, get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None, *, optional: bool
+    ) -> Signature:
+        """What FastAPI is asked for: the same, but for the tokens, which come first."""
+        signature = self._get_dependency_signature(get_enabled_backends)
+        is_replaced = getattr(self._get_dependency_signature, "__func__", None) is not _GET_DEPENDENCY_SIGNATURE
+        if is_replaced or not self.reads_tokens_first or not self.backends:
+            return signature
+        parameters = dict(signature.parameters)
+        names = [name_to_variable_name(backend.name) for backend in self.backends]
+        schemes: Sequence[Any] = [parameters.pop(name).default.dependency for name in names]
+        if not optional and get_enabled_backends is None:  # which are part of the refusal, and known only later
+            schemes = read_early(tuple(schemes), self._refuse_without_tokens)
+        for backend in self.backends:
+            name = name_to_strategy_variable_name(backend.name)
+            parameters[name] = _dependency_parameter(name, strategy_dependency(backend))
+        tokens = [_dependency_parameter(name, scheme) for name, scheme in zip(names, schemes, strict=True)]
+        connection = Parameter(_CONNECTION, Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=HTTPConnection)
+        return signature.replace(parameters=[connection, *tokens, *parameters.values()])
+
+    def _refuse_without_tokens(self) -> HTTPException | None:
+        return None if self._is_replaced else _refused(status.HTTP_401_UNAUTHORIZED, self.backends, {})
+
+
+async def _find_session(candidates: Sequence[tuple[Any, str]], user_manager: Any) -> Session | None:
+    for strategy, token in candidates:
+        user = await strategy.read_token(token, user_manager)
+        if user:
+            return Session(user, token, strategy)
+    return None
+
+
+_AUTHENTICATE = Authenticator._authenticate  # noqa: SLF001 -- to know it from what applications put in its place
+_GET_DEPENDENCY_SIGNATURE = Authenticator._get_dependency_signature  # noqa: SLF001 -- the same
+_variable_name = lru_cache(name_to_variable_name)
+_strategy_variable_name = lru_cache(name_to_strategy_variable_name)
+
 
 def _tell_schemes_apart(backends: Sequence[AuthenticationBackend[Any, Any]]) -> None:
     """Give a name of its own to each scheme that another would replace in the OpenAPI document, for being of its class.
@@ -422,6 +505,7 @@ def _flags(**flags: Any) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if name != "fresh" or value is not None}
 
 
+_CONNECTION = "connection_that_asks"  # no name of a backend either
 _RESPONSE = "response_to_hand_tokens_over_with"  # no name of a backend
 # Whose tokens come in the header Authorization.
 _OF_AUTHORIZATION = (HTTPBearer, OAuth2AuthorizationCodeBearer, OAuth2PasswordBearer)

@@ -14,20 +14,27 @@ class AuthenticationBackend(Generic[models.UP, models.ID]):
     """A transport and a strategy under a name, which must be unique among the backends of an application.
 
     ``get_strategy`` is a FastAPI dependency: the routes resolve it, the backend never calls it.
+
+    :param get_strategy_blocks: it is a plain function that waits for something, a file or a network say. Without that, a
+        plain function runs on the event loop when a token is read.
     """
 
     name: str
     transport: Transport
+    get_strategy_blocks: bool = False  # also of a subclass with an __init__ of its own
 
     def __init__(
         self,
         name: str,
         transport: Transport,
         get_strategy: DependencyCallable[Strategy[models.UP, models.ID]],
+        *,
+        get_strategy_blocks: bool = False,
     ) -> None:
         self.name = name
         self.transport = transport
         self.get_strategy = get_strategy
+        self.get_strategy_blocks = get_strategy_blocks
 
     @cached_property
     def login_openapi_extra(self) -> dict[str, Any]:

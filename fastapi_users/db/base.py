@@ -2,7 +2,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Generic
 
-from fastapi_users.db.store import M, Store
+from fastapi_users.db.store import M, Store, Where
 from fastapi_users.exceptions import OAuthAccountNotExists
 from fastapi_users.models import ID, OAP, UOAP, UP
 from fastapi_users.types import DependencyCallable
@@ -131,6 +131,21 @@ class BaseUserDatabase(Generic[UP, ID]):
         What was read stays loaded, and what is not yet committed is not lost: where there is such a thing, an adapter
         keeps the connection.
         """
+
+    async def get_with_user(self, model: type[M], where: Where, *, user_id: str = "user_id") -> M | None:
+        """The values of a row of a feature's model, read in order to ask for its user next.
+
+        :meth:`get` is called for that all the same, so that an override of it decides. An adapter that can read both in
+        one statement has the user at hand then, and asks nothing. What comes back has the attributes of a row, but is
+        perhaps no object of the session: change it by ``store(model).update_where``.
+
+        :param user_id: the column of the model with the id of the user.
+        """
+        return await self.store(model).get(where)
+
+    def is_at_hand(self, user: UP) -> bool:
+        """Whether a user that was read in this request can be used again, without a look at the database."""
+        return True
 
     async def restore(self, user: UP) -> None:
         """Load what a commit of the application made the session forget, so that the attributes can be read."""

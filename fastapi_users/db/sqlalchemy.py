@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
-from functools import partial
+from functools import lru_cache, partial
 from operator import eq, ge, gt, le, lt, ne
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -19,7 +19,7 @@ from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication.strategy.base import ProvenCredentials
 from fastapi_users.authentication.strategy.db import AP, AccessTokenDatabase
 from fastapi_users.db.base import BaseUserDatabase, run_callbacks
-from fastapi_users.db.store import Condition, Increment, M, Store, Where, none_of
+from fastapi_users.db.store import Condition, Increment, M, Store, Where, at_least, none_of
 from fastapi_users.exceptions import CredentialsChanged, OAuthAccountNotExists
 from fastapi_users.models import ID, OAP, UP
 from fastapi_users.schemas import is_storable
@@ -46,6 +46,7 @@ with needs_extra("sqlalchemy"):
         Table,
         Text,
         UniqueConstraint,
+        bindparam,
         delete,
         event,
         false,
@@ -417,10 +418,19 @@ class _SessionCalls:
         bound = getattr(self.session, method)
         return await self._in_thread(partial(bound, *args, **kwargs)) if self.is_sync else await bound(*args, **kwargs)
 
-    async def execute(self, statement: Any, read: Callable[[Result[Any]], R], **options: Any) -> R:
+    async def execute(
+        self, statement: Any, read: Callable[[Result[Any]], R], values: Mapping[str, Any] | None = None, **options: Any
+    ) -> R:
         """Rows of a plain session are read in its thread as well."""
-        execute = partial(self.session.execute, statement, execution_options=options)
-        return await self._in_thread(lambda: read(execute())) if self.is_sync else read(await execute())
+        if self.is_sync:
+            return await self._in_thread(
+                lambda: read(self.session.execute(statement, values, execution_options=options))
+            )
+        return read(await self.session.execute(statement, values, execution_options=options))
+
+    @property
+    def sync_session(self) -> Session:
+        return cast("Session", self.session if self.is_sync else self.session.sync_session)
 
     async def _in_thread(self, function: Callable[[], R]) -> R:
         # A session that holds a connection always finds a thread: were all of them taken by sessions that wait for a
@@ -549,6 +559,9 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     oauth_account_table: type[SQLAlchemyBaseOAuthAccountTable[Any]] | None
     releases_connections: bool = True
 
+    # The user that was read last, and in which transaction; also of a subclass with an __init__ of its own.
+    _last_read: tuple[Any, UP] | None = None
+
     def __init__(
         self,
         session: "AsyncSession | Session | scoped_session[Session]",
@@ -566,7 +579,41 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     async def get(self, id: ID) -> UP | None:
         if isinstance(id, int) and self._dialect == "postgresql" and not self._fits_the_id_column(id):
             return None  # asyncpg refuses to ask
-        return await self._get_user(select(self.user_table).where(_column(self.user_table, "id") == id))
+        known = None if self._last_read is None else self._get_last_read(id)
+        return await self._look_up(_by_id, id) if known is None else known
+
+    async def get_with_user(self, model: type[M], where: Where, *, user_id: str = "user_id") -> M | None:
+        """One statement, where the column refers to the id of the users and the application has no look-up of its own."""
+        shape, values = [], {}
+        for name, value in where.items():
+            is_condition = isinstance(value, Condition)
+            shape.append((name, value.operator if is_condition else None))
+            values[f"value_{name}"] = value.operand if is_condition else value
+        is_possible = not self._overrides_look_up and None not in values.values()
+        statement = _with_user(self.user_table, cast("Any", model), user_id, tuple(shape)) if is_possible else None
+        if statement is None:
+            return await self.store(model).get(where)
+        calls = self._calls
+        row: Any = await calls.execute(statement, _first_unique, values)
+        if row is not None and row[-1] is not None:
+            self._last_read = calls.sync_session.get_transaction(), row[-1]
+        return cast("M | None", row)
+
+    def is_at_hand(self, user: UP) -> bool:
+        state: Any = getattr(user, "_sa_instance_state", None)
+        if state is None or state.expired_attributes or not state.persistent:
+            return False
+        session = self._calls.sync_session
+        return state.session is session and user not in session.deleted
+
+    def _get_last_read(self, id: ID) -> UP | None:
+        """Until the transaction ends: what others have changed since it began, a second look might not show either."""
+        transaction, user = cast("tuple[Any, UP]", self._last_read)
+        calls = self._calls
+        is_running = transaction is not None and calls.sync_session.get_transaction() is transaction
+        is_plain_read = calls.open_transaction is None  # and not one that wants to see what others have changed
+        is_known = is_running and is_plain_read and not self._overrides_look_up and self.is_at_hand(user)
+        return user if is_known and user.id == id else None
 
     async def get_by_email(self, email: str) -> UP | None:
         """The exact spelling first, since every schema has the index for that; then without regard to letter case.
@@ -579,14 +626,14 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         column, users = _column(self.user_table, "email"), select(self.user_table)
         dialect = self._dialect
         if dialect in _MYSQL and await self._ignores_letter_case():
-            user = await self._get_user(users.where(column == email))
+            user = await self._look_up(_by_email, email)
             # The usual collations ignore accents as well: a match, but another mailbox.
             return user if user is not None and _is_same_address(user.email, email) else None
         if not self._has_unique_lower_email:
-            user = await self._get_user(users.where(column == email))
+            user = await self._look_up(_by_email, email)
             if user is not None:
                 return user
-        user = await self._get_user(users.where(func.lower(column) == func.lower(email)).order_by(column))
+        user = await self._look_up(_by_lower_email, email)
         if user is None and dialect == "sqlite" and not email.isascii():
             spellings = await self._spellings_beyond_ascii(email)
             user = await self._get_user(users.where(column.in_(spellings)).order_by(column))
@@ -852,9 +899,22 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         """Every look-up of a user comes through here: override it to extend them all, with a tenant filter say."""
         is_lock = statement._for_update_arg is not None  # noqa: SLF001 -- an override may lock, and nothing else tells
         options = {} if is_lock else _LOOK_UP
-        return await self._calls.execute(
-            statement, lambda result: cast("UP | None", result.unique().scalars().first()), **options
-        )
+        return cast("UP | None", await self._calls.execute(statement, _first_user, **options))
+
+    async def _look_up(self, build: "_LookUp", value: Any) -> UP | None:
+        """By a statement that was built once; or through an override of :meth:`_get_user`, which may add to it."""
+        if self._overrides_look_up:
+            return await self._get_user(build(self.user_table, value))
+        calls = self._calls
+        user = await calls.execute(_prepared(build, self.user_table), _first_user, {"value": value})
+        if user is not None:
+            self._last_read = calls.sync_session.get_transaction(), user
+        return cast("UP | None", user)
+
+    @property
+    def _overrides_look_up(self) -> bool:
+        """In a subclass, on this instance, or as a patch of the class."""
+        return getattr(self._get_user, "__func__", None) is not _GET_USER
 
     async def _save_changes_of(self, user: Any) -> None:
         calls = self._calls
@@ -922,8 +982,55 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
 
 _UPDATE = SQLAlchemyUserDatabase.update
+_GET_USER = SQLAlchemyUserDatabase._get_user  # noqa: SLF001 -- to know it from what applications put in its place
+_LookUp = Callable[[type[Any], Any], Select[Any]]
 _OF_ROWS = ("before_insert", "after_insert", "before_update", "after_update")
 _OF_WRITES = ("before_flush", "after_flush", "after_flush_postexec", "before_commit")
+
+
+def _first_user(result: Result[Any]) -> Any:
+    return result.unique().scalars().first()
+
+
+def _first_unique(result: Result[Any]) -> Any:
+    return result.unique().first()
+
+
+def _by_id(users: type[Any], value: Any) -> Select[Any]:
+    return select(users).where(users.id == value)
+
+
+def _by_email(users: type[Any], value: Any) -> Select[Any]:
+    return select(users).where(users.email == value)
+
+
+def _by_lower_email(users: type[Any], value: Any) -> Select[Any]:
+    return select(users).where(func.lower(users.email) == func.lower(value)).order_by(users.email)
+
+
+# To build a statement, and the key under which SQLAlchemy knows what it compiled of it before, is a tenth of a request.
+
+
+@lru_cache(maxsize=256)
+def _prepared(build: _LookUp, users: type[Any]) -> Select[Any]:
+    column = users.id if build is _by_id else users.email
+    return build(users, bindparam("value", type_=column.type)).execution_options(**_LOOK_UP)
+
+
+@lru_cache(maxsize=256)
+def _with_user(users: type[Any], model: type[Any], user_id: str, shape: Any) -> Any:
+    """``None`` where no foreign key says that both are in one database."""
+    column, attribute = _column(model, user_id), cast("Any", inspect(users)).attrs.id
+    keys = [key for part in column.property.columns for key in part.foreign_keys]
+    if not any(key.column is part for key in keys for part in attribute.columns):
+        return None
+    # The values of the row only: an object of it would cost as much as that of the user.
+    values = [_column(model, attribute.key) for attribute in cast("Any", inspect(model)).column_attrs]
+    statement = select(*values, users).select_from(model).outerjoin(users, column == users.id)
+    for name, operator in shape:
+        place = bindparam(f"value_{name}", type_=_column(model, name).type, expanding=operator in ("in", "not in"))
+        statement = statement.where(_condition(_column(model, name), Condition(operator, place) if operator else place))
+    return statement.execution_options(**_LOOK_UP)
 
 
 def _is_unwatched(mapper: Mapper[Any], session: Any, expected: dict[str, Any], values: dict[str, Any]) -> bool:
@@ -987,6 +1094,16 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
         if max_age is not None:
             statement = statement.where(_column(self.access_token_table, "created_at") >= max_age)
         return await self._calls.execute(statement, lambda result: result.unique().scalars().first(), **_LOOK_UP)
+
+    async def get_by_token_with_user(
+        self, token: str, max_age: datetime | None, user_db: BaseUserDatabase[Any, Any]
+    ) -> AP | None:
+        """The same, and what ``user_db`` is asked for next comes along where that can be."""
+        is_overridden = getattr(self.get_by_token, "__func__", None) is not SQLAlchemyAccessTokenDatabase.get_by_token
+        if is_overridden or getattr(user_db, "session", None) is not self.session or "\0" in token:
+            return await self.get_by_token(token, max_age)
+        created: Where = {} if max_age is None else {"created_at": at_least(max_age)}
+        return await user_db.get_with_user(self.access_token_table, {"token": token, **created})
 
     async def create(self, create_dict: dict[str, Any]) -> AP:
         access_token = self.access_token_table(**create_dict)

@@ -467,7 +467,7 @@ async def test_the_challenge_is_documented_where_a_login_can_be_interrupted(worl
         "/auth/jwt/login": ["200", "202", "400", "422"],
         "/auth/cookie/login": ["200", "202", "204", "400", "422"],
         "/oauth/callback": ["200", "202", "204", "400", "422"],
-        "/auth/jwt/reauthenticate": ["200", "202", "400", "401", "422"],
+        "/auth/jwt/reauthenticate": ["200", "202", "400", "401", "422", "503"],
     }
     responses = world.app.openapi()["paths"]["/auth/jwt/login"]["post"]["responses"]
     schema = responses["202"]["content"]["application/json"]["schema"]

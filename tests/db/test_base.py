@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fastapi_users.db import BaseUserDatabase
-from fastapi_users.testing import User
+from fastapi_users.testing import AccessToken, InMemoryUserDatabase, User
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,15 @@ async def test_an_adapter_without_transactions_has_no_commit_to_wait_for() -> No
     async with adapter.transaction():
         await adapter.after_commit(note)
         assert seen == ["done"]
+
+
+async def test_a_row_and_its_user_are_read_one_after_the_other_by_an_adapter_that_cannot_do_better() -> None:
+    user_db = InMemoryUserDatabase[User, uuid.UUID](User)
+    user = await user_db.create({"email": "ann@example.org", "hashed_password": "h"})
+    await user_db.store(AccessToken).create({"token": "t", "user_id": user.id})
+
+    row = await user_db.get_with_user(AccessToken, {"token": "t"})
+
+    assert row is not None
+    assert row.user_id == user.id
+    assert user_db.is_at_hand(user)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 from unittest.mock import AsyncMock
 
 import pytest
-from fastapi import Request
+from fastapi import Depends, Request
 from sqlalchemy import (
     BigInteger,
     ForeignKey,
@@ -45,6 +45,7 @@ from sqlalchemy.orm import (
 from sqlalchemy.orm.exc import StaleDataError
 
 from fastapi_users import BaseUserManager, UUIDIDMixin
+from fastapi_users.authentication.strategy import DatabaseStrategy
 from fastapi_users.db.sqlalchemy import (
     GUID,
     SQLAlchemyAccessTokenDatabase,
@@ -58,10 +59,12 @@ from fastapi_users.db.sqlalchemy import (
     TIMESTAMPAware,
     now_utc,
 )
+from fastapi_users.db.store import at_least, at_most, less_than, none_of, one_of, other_than
 from fastapi_users.testing import weak_password_helper
 from tests.db.test_sqlalchemy_statements import recorded
 from tests.world import PASSWORD, SECRET, AccessToken, Note, OAuthAccount, OneTimeSecret, RecommendedUser, User, World
 
+OLDEST = datetime(2000, 1, 1, tzinfo=timezone.utc)
 ACCOUNT = {
     "oauth_name": "provider",
     "access_token": "old",
@@ -882,3 +885,181 @@ async def test_the_tokens_of_a_deleted_user_do_not_open_the_account_of_the_next_
         assert await tokens.get_by_token("bob@example.org") is not None
         assert await machines.get_by_token("M") is not None
     await engine.dispose()
+
+
+# Look-ups that cost less
+
+
+@pytest.fixture
+async def token(session: AsyncSession, users: Users) -> str:
+    """Of Ann, who is in the database, and not in the session any more."""
+    user = await users.create({"email": "ann@example.org", "hashed_password": "h"})
+    await SQLAlchemyAccessTokenDatabase(session, AccessToken).create({"token": "t", "user_id": user.id})
+    session.expunge_all()
+    await session.rollback()
+    return "t"
+
+
+async def get_by_token(users: Users, token: str = "t") -> Any:
+    return await users.get_with_user(AccessToken, {"token": token, "created_at": at_least(OLDEST)})
+
+
+async def test_a_row_and_its_user_come_with_one_statement(users: Users, token: str, world: World) -> None:
+    with recorded(world) as traffic:
+        row = await get_by_token(users)
+        user = await users.get(row.user_id)
+
+    assert traffic.statements == ["SELECT"]
+    assert (row.token, row.created_at.tzinfo, user and user.email) == (token, timezone.utc, "ann@example.org")
+
+
+async def test_a_row_is_found_by_every_kind_of_condition(users: Users, token: str) -> None:
+    for where, is_found in (
+        ({"token": one_of(["s", "t"])}, True),
+        ({"token": one_of(["s"])}, False),
+        ({"token": none_of(["s"])}, True),
+        ({"token": other_than("t")}, False),
+        ({"token": other_than(None)}, True),
+        ({"token": None}, False),
+        ({"created_at": at_most(datetime.now(timezone.utc))}, True),
+        ({"created_at": less_than(datetime(2000, 1, 1, tzinfo=timezone.utc))}, False),
+    ):
+        assert (await users.get_with_user(AccessToken, where) is not None) is is_found
+
+
+async def test_a_row_whose_user_is_gone_is_found_all_the_same(users: Users, token: str, session: AsyncSession) -> None:
+    await session.execute(delete(User))
+    row = await get_by_token(users)
+    assert row.token == token
+    assert await users.get(row.user_id) is None
+
+
+async def test_a_model_that_does_not_refer_to_users_is_read_alone(users: Users, session: AsyncSession) -> None:
+    session.add(Note(name="one", number=1))
+    await session.commit()
+    found = await users.get_with_user(Note, {"name": "one"}, user_id="number")
+    assert (found and found.number) == 1
+
+
+async def test_a_filter_of_the_application_is_not_gone_past(session: AsyncSession, token: str) -> None:
+    """CONTRACT 18.1: every look-up of a user comes through it."""
+    statements = []
+
+    class Filtered(Users):
+        async def _get_user(self, statement: Select[Any]) -> User | None:
+            statements.append(statement)
+            return await super()._get_user(statement.filter_by(is_superuser=True))
+
+    users = Filtered(session, User)
+    row = await get_by_token(users)
+    assert await users.get(row.user_id) is None
+    assert len(statements) == 1
+
+    users = Filtered(session, User)
+    found = await SQLAlchemyUserDatabase[User, uuid.UUID](session, User).get(row.user_id)
+    assert found is not None
+    assert await users.get_by_email(found.email) is None
+
+
+async def test_a_look_up_that_is_replaced_later_is_asked(users: Users, token: str) -> None:
+    row = await get_by_token(users)
+    users._get_user = AsyncMock(return_value=None)  # type: ignore[method-assign]  # as a spy of a test
+    assert await users.get(row.user_id) is None
+
+
+async def test_a_user_at_hand_is_read_again_once_the_transaction_is_over(
+    users: Users, token: str, world: World, session: AsyncSession
+) -> None:
+    row = await get_by_token(users)
+    kept = await users.get(row.user_id)
+    assert kept is not None
+    async with world.session_maker() as other:
+        await other.execute(delete(User))
+        await other.commit()
+
+    assert await users.get(row.user_id) is kept
+    await session.rollback()
+    assert await users.get(row.user_id) is None
+
+
+async def test_a_user_at_hand_is_read_again_inside_of_a_transaction(users: Users, token: str, world: World) -> None:
+    row = await get_by_token(users)
+    with recorded(world) as traffic:
+        async with users.transaction():
+            assert await users.get(row.user_id) is not None
+    assert traffic.statements == ["SELECT"]
+
+
+async def test_a_user_at_hand_is_nobody_else(users: Users, token: str) -> None:
+    await get_by_token(users)
+    assert await users.get(uuid.uuid4()) is None
+
+
+async def test_whether_a_user_is_at_hand(users: Users, token: str, world: World, session: AsyncSession) -> None:
+    row = await get_by_token(users)
+    user = await users.get(row.user_id)
+    assert user is not None
+    assert users.is_at_hand(user)
+    assert not users.is_at_hand(cast("User", object()))
+    assert not users.is_at_hand(User(email="new@example.org"))
+    async with world.session_maker() as other:
+        assert not Users(other, User).is_at_hand(user)
+    session.expire(user)
+    assert not users.is_at_hand(user)
+    await session.refresh(user)
+    await session.delete(user)
+    assert not users.is_at_hand(user)
+    await session.rollback()
+    assert not users.is_at_hand(user)  # which expired it
+
+
+async def test_a_shared_user_whom_a_commit_of_the_application_expires_is_read_again(world: World) -> None:
+    """In an async session, reading an attribute of it would be an error."""
+    await world.insert_user()
+    headers = await world.log_in()
+    world.session_maker.configure(expire_on_commit=True)
+    users = world.fastapi_users
+
+    async def commit(
+        user: User = Depends(users.current_user()), manager: Any = Depends(users.get_user_manager)
+    ) -> None:
+        await manager.user_db.session.commit()
+
+    @world.app.get("/twice", dependencies=[Depends(commit)])
+    async def twice(user: User = Depends(users.current_user(active=True))) -> str:
+        return user.email
+
+    assert (await world.client.get("/twice", headers=headers)).json() == "ann@example.org"
+
+
+async def test_the_token_adapter_reads_alone_what_is_not_read_together(
+    session: AsyncSession, users: Users, token: str, world: World
+) -> None:
+    class Own(SQLAlchemyAccessTokenDatabase[AccessToken]):
+        async def get_by_token(self, token: str, max_age: datetime | None = None) -> AccessToken | None:
+            return await super().get_by_token(token.lower(), max_age)
+
+    own = await Own(session, AccessToken).get_by_token_with_user("T", None, users)
+    assert isinstance(own, AccessToken)
+    async with world.session_maker() as other:
+        found = await SQLAlchemyAccessTokenDatabase(session, AccessToken).get_by_token_with_user(
+            token, OLDEST, Users(other, User)
+        )
+    assert isinstance(found, AccessToken)
+    assert await SQLAlchemyAccessTokenDatabase(session, AccessToken).get_by_token_with_user("\0", None, users) is None
+
+
+async def test_overrides_of_the_application_decide_who_the_user_of_a_token_is(world: World, token: str) -> None:
+    class Manager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+        reset_password_token_secret = verification_token_secret = SECRET
+
+        async def get(self, id: uuid.UUID) -> User:
+            user = await super().get(id)
+            return User(id=user.id, email="other@example.org")
+
+    async with world.session_maker() as session:
+        manager = Manager(Users(session, User))
+        strategy = DatabaseStrategy[User, uuid.UUID, AccessToken](SQLAlchemyAccessTokenDatabase(session, AccessToken))
+        found = await strategy.read_token(token, manager)
+    assert found is not None
+    assert found.email == "other@example.org"

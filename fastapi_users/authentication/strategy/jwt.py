@@ -2,11 +2,13 @@ import hmac
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Generic, TypeGuard
+from threading import Lock
+from types import MappingProxyType
+from typing import Any, Generic, NamedTuple, TypeGuard
 
 import jwt
 
@@ -19,7 +21,7 @@ from fastapi_users.authentication.strategy.base import (
     get_token_owner,
 )
 from fastapi_users.authentication.strategy.denylist import Denylist
-from fastapi_users.insecure import endless, refuse_weak_secret, warn_of_weak_secret, warn_once
+from fastapi_users.insecure import endless, refuse_weak_secret, secret_weakness, warn_of_weak_secret, warn_once
 from fastapi_users.jwt import (
     SecretsType,
     VerifyingKey,
@@ -99,8 +101,10 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return [load_verifying_key(key, self.algorithm) for key in get_secret_values(self.decode_key)]
 
     async def read_token(self, token: str | None, user_manager: BaseUserManager[UP, ID]) -> UP | None:
-        claims, key = ({}, None) if token is None else self._verify(token)
-        if token is None or "sub" not in claims:
+        if token is None:
+            return None
+        claims, key = self._verify(token)
+        if "sub" not in claims:
             return None
         user = await get_token_owner(claims["sub"], user_manager)
         if user is None or not self._fits_credentials(claims, key, user, user_manager):
@@ -188,14 +192,31 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
         headers: dict[str, Any] = {"headers": {"kid": key.id}} if isinstance(key, VerifyingKey) else {}
         return generate_jwt(claims, self.encode_key, lifetime_seconds, algorithm=self.algorithm, **headers)
 
-    def _verify(self, token: str) -> tuple[dict[str, Any], Any]:
+    def _verify(self, token: str) -> tuple[Mapping[str, Any], Any]:
         """The claims, and the key that signed them; no claims where the token is none of ours that counts."""
-        # A clock that is ahead is no reason to refuse: "iat" tells an age, and limits nothing (RFC 7519, 4.1.6).
-        options: dict[str, Any] = {"verify_iat": False, **({"require": _REQUIRED} if self.strict else {})}
-        try:
-            return decode_with_secret(token, self._keys(token), self.token_audience, [self.algorithm], options=options)
-        except jwt.PyJWTError:
-            return {}, None
+        about = self._all_that_decides(token)
+        verified = None if about is None else _VERIFIED.get(about)
+        if verified is None:
+            # A clock that is ahead is no reason to refuse: "iat" tells an age, and limits nothing (RFC 7519, 4.1.6).
+            options: dict[str, Any] = {"verify_iat": False, **({"require": _REQUIRED} if self.strict else {})}
+            keys, audience = self._keys(token), self.token_audience
+            try:
+                claims, key = decode_with_secret(token, keys, audience, [self.algorithm], options=options)
+            except jwt.PyJWTError:
+                return {}, None
+            verified = _Verified(MappingProxyType(claims), key)
+            if about is not None:
+                _VERIFIED.put(about, verified)
+        return ({}, None) if verified.is_out_of_time(time.time()) else verified
+
+    def _all_that_decides(self, token: str) -> Any:
+        """Whether a token counts, but for the time. ``None`` for what is not worth remembering, or not able to."""
+        audience: Any = self.token_audience  # upstream takes a text as well
+        secrets_ = get_secret_values(self.decode_key)
+        is_plain = isinstance(audience, list) and set(map(type, secrets_)) == {str}
+        if not is_plain or len(token) > _MAX_REMEMBERED or type(self).verifying_keys is not JWTStrategy.verifying_keys:
+            return None
+        return token, self.algorithm, self.strict, *audience, None, *secrets_
 
     def _keys(self, token: str) -> Sequence[Any]:
         if not is_asymmetric(self.algorithm):
@@ -210,7 +231,7 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return load_verifying_key(key, self.algorithm) if is_asymmetric(self.algorithm) else key
 
     def _fits_credentials(
-        self, claims: dict[str, Any], key: Any, user: UP, user_manager: BaseUserManager[UP, ID]
+        self, claims: Mapping[str, Any], key: Any, user: UP, user_manager: BaseUserManager[UP, ID]
     ) -> bool:
         fingerprint = claims.get("fgpt")
         if not isinstance(fingerprint, str):
@@ -218,11 +239,9 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
         if getattr(user_manager, "sessions_end_with_credentials", True) is False:
             return True
         current = _fingerprint(key, user)
-        return current is not None and hmac.compare_digest(
-            current.encode(), fingerprint.encode("utf-8", "surrogatepass")
-        )
+        return current is not None and fingerprint.isascii() and hmac.compare_digest(current, fingerprint)
 
-    async def _is_revoked(self, token: str, claims: dict[str, Any], user: UP) -> bool:
+    async def _is_revoked(self, token: str, claims: Mapping[str, Any], user: UP) -> bool:
         if self.revoke is None:
             return False
         digest = _token_digest(token, claims)
@@ -235,24 +254,62 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return _digest("user", *sorted(self.token_audience), str(user.id))
 
     def _check_settings(self) -> None:
-        place = f"{type(self).__name__}.secret"
-        secrets_ = get_secret_values(self.secret) if is_symmetric(self.algorithm) else []
+        secrets_ = tuple(get_secret_values(self.secret)) if is_symmetric(self.algorithm) else ()
         if not self.strict:
             for secret in secrets_:
-                warn_of_weak_secret(secret, place, stacklevel=3)
+                if secret_weakness(secret) is not None:
+                    warn_of_weak_secret(secret, f"{type(self).__name__}.secret", stacklevel=3)
             if self.lifetime_seconds == 0:
                 warn_once(endless(f"{type(self).__name__}.lifetime_seconds"), stacklevel=3)
             return
         if self.lifetime_seconds is None or self.lifetime_seconds <= 0:
             raise ValueError(f"{type(self).__name__} is strict: lifetime_seconds has to be more than 0.")
         for secret in secrets_:
-            refuse_weak_secret(secret, place)
+            refuse_weak_secret(secret, f"{type(self).__name__}.secret")
         for key in get_secret_values(self.decode_key):
             weakness = key_length_weakness(key, self.algorithm)
             if weakness is not None:
                 raise ValueError(weakness)
 
 
+_MAX_REMEMBERED = 4096
+
+
+class _Verified(NamedTuple):
+    """What a token said whose signature was right, and the key that it was made with."""
+
+    claims: Mapping[str, Any]
+    key: Any
+
+    def is_out_of_time(self, now: float) -> bool:
+        """By the rules of PyJWT (RFC 7519, sections 4.1.4 and 4.1.5)."""
+        expires_at, not_before = self.claims.get("exp"), self.claims.get("nbf")
+        return (expires_at is not None and int(expires_at) <= now) or (not_before is not None and int(not_before) > now)
+
+
+class _VerifiedTokens:
+    """Signatures that were right, so that each is checked once: a third of what a request with a JWT costs otherwise.
+
+    Never whose token it is, nor whether it was revoked or has expired: that is asked each time. What is refused leaves
+    nothing here, so that nobody fills it who has no good token.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._known: dict[Any, _Verified] = {}
+        self._lock = Lock()  # applications have several event loops, each in a thread
+
+    def get(self, about: Any) -> _Verified | None:
+        return self._known.get(about)
+
+    def put(self, about: Any, verified: _Verified) -> None:
+        with self._lock:
+            if len(self._known) >= self._size:
+                del self._known[next(iter(self._known))]  # the oldest
+            self._known[about] = verified
+
+
+_VERIFIED = _VerifiedTokens(1024)
 _MILLISECONDS = 1000
 _NEVER = MAX_TIME * _MILLISECONDS
 _MAX_EXEMPT = 4  # which with both times fit 255 characters
@@ -262,13 +319,13 @@ def _now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _issued_at(claims: dict[str, Any]) -> int:
+def _issued_at(claims: Mapping[str, Any]) -> int:
     """In milliseconds. Tokens that do not tell are older than everything."""
     issued_at = claims.get("iat")
     return round(issued_at * _MILLISECONDS) if _is_time(issued_at) else 0
 
 
-def _expires_at(claims: dict[str, Any]) -> datetime | None:
+def _expires_at(claims: Mapping[str, Any]) -> datetime | None:
     expires_at = claims.get("exp")
     return datetime.fromtimestamp(expires_at, timezone.utc) if _is_time(expires_at) else None
 
@@ -285,7 +342,7 @@ def _expiry_of(user_entry: str | None) -> int:
     return 0 if user_entry is None else int(user_entry.split(":")[1])
 
 
-def _token_digest(token: str, claims: dict[str, Any]) -> str:
+def _token_digest(token: str, claims: Mapping[str, Any]) -> str:
     jti = claims.get("jti")
     # Without the signature, which has several spellings.
     return _digest("jti", jti) if isinstance(jti, str) else _digest("token", token.rpartition(".")[0])
@@ -304,10 +361,22 @@ def _fingerprint(key: Any, user: Any) -> str | None:
     if not (isinstance(password_hash, str) and isinstance(email, str) and isinstance(material, str)):
         return None
     message = f"{len(password_hash)}:{password_hash}{email}".encode("utf-8", "surrogatepass")
-    return urlsafe_b64encode(hmac.digest(_fingerprint_key(material), message, "sha256")[:16]).rstrip(b"=").decode()
+    return urlsafe_b64encode(_fingerprint_hmac(material)(message)[:16])[:22].decode()
 
 
 @lru_cache(maxsize=64)
-def _fingerprint_key(material: str) -> bytes:
-    """A key for this only. Nothing that is signed as a JWT begins with a zero byte."""
-    return hmac.digest(material.encode("utf-8", "surrogatepass"), b"\0fastapi-users:session", "sha256")
+def _fingerprint_hmac(material: str) -> Callable[[bytes], bytes]:
+    """HMAC-SHA256 (RFC 2104) with a key for this only, since nothing that is signed as a JWT begins with a zero byte.
+
+    Of the two hashes, the part that depends on the key is done once: ``hmac.digest`` does it for every request anew.
+    """
+    key = hmac.digest(material.encode("utf-8", "surrogatepass"), b"\0fastapi-users:session", "sha256")
+    inner, outer = (sha256(bytes(byte ^ pad for byte in key.ljust(64, b"\0"))) for pad in (0x36, 0x5C))
+
+    def digest(message: bytes) -> bytes:
+        inside, outside = inner.copy(), outer.copy()
+        inside.update(message)
+        outside.update(inside.digest())
+        return outside.digest()
+
+    return digest

@@ -25,7 +25,7 @@ from fastapi_users.authentication.strategy import (
 )
 from fastapi_users.authentication.strategy.base import current_authentication
 from fastapi_users.exceptions import InsecureSecretWarning, InsecureSettingWarning
-from fastapi_users.jwt import SecretsType, generate_jwt
+from fastapi_users.jwt import SecretsType, decode_with_secret, generate_jwt
 from fastapi_users.testing import InMemoryUserDatabase, User, frozen_clock
 from tests.test_manager import UserManager
 from tests.world import SECRET
@@ -772,3 +772,131 @@ async def test_a_time_that_is_none_is_before_everything(
     await revocable.destroy_all_tokens(user)
 
     assert await revocable.read_token(token, manager) is None
+
+
+# Signatures that were right are remembered
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tokens whose signatures were checked."""
+    tokens: list[str] = []
+
+    def record(token: str, *args: Any, **kwargs: Any) -> Any:
+        tokens.append(token)
+        return decode_with_secret(token, *args, **kwargs)
+
+    monkeypatch.setattr("fastapi_users.authentication.strategy.jwt.decode_with_secret", record)
+    return tokens
+
+
+async def test_a_signature_is_checked_once(manager: UserManager, user: User, decoded: list[str]) -> None:
+    token = await Strategy(SECRET, 60).write_token(user)
+    for _ in range(3):  # a strategy is made for every request
+        assert await Strategy(SECRET, 60).read_token(token, manager) is user
+    assert decoded == [token]
+
+
+async def test_what_was_refused_is_refused_by_its_signature_again(manager: UserManager, decoded: list[str]) -> None:
+    for _ in range(2):
+        assert await Strategy(SECRET, 60).read_token("a.b.c", manager) is None
+    assert len(decoded) == 2
+
+
+async def test_a_remembered_token_ends_when_it_expires_and_begins_when_it_says(
+    manager: UserManager, user: User, decoded: list[str]
+) -> None:
+    strategy = Strategy(SECRET, 60)
+    with frozen_clock() as clock:
+        now = int(datetime.now(timezone.utc).timestamp())
+        token = generate_jwt({"sub": str(user.id), "aud": [AUDIENCE], "nbf": now, "exp": now + 60}, SECRET)
+        assert await strategy.read_token(token, manager) is user
+        clock.advance(seconds=59)
+        assert await strategy.read_token(token, manager) is user
+        clock.advance(seconds=1)
+        assert await strategy.read_token(token, manager) is None
+        clock.advance(seconds=-61)
+        assert await strategy.read_token(token, manager) is None
+        clock.advance(seconds=1)
+        assert await strategy.read_token(token, manager) is user
+    assert decoded == [token]
+
+
+async def test_a_remembered_token_is_of_no_use_to_another_strategy(manager: UserManager, user: User) -> None:
+    token = generate_jwt({"sub": str(user.id), "aud": [AUDIENCE]}, SECRET)
+    assert await Strategy(SECRET, 60).read_token(token, manager) is user
+
+    others = [
+        Strategy(NEW, 60),
+        Strategy([NEW, OLD], 60),
+        Strategy(SECRET, 60, token_audience=["other"]),
+        Strategy(SECRET, 60, algorithm="HS384"),
+        Strategy(SECRET, 60, strict=True),
+    ]
+    assert [await strategy.read_token(token, manager) for strategy in others] == [None] * 5
+    assert await Strategy([NEW, SECRET], 60).read_token(token, manager) is user
+
+
+async def test_it_is_the_signature_that_is_remembered_and_not_the_user(manager: UserManager, user: User) -> None:
+    strategy = Strategy(SECRET, 60, revoke=InMemoryDenylist())
+    tokens = [await strategy.write_token(user) for _ in range(2)]
+    assert [await strategy.read_token(token, manager) for token in tokens] == [user] * 2
+
+    await strategy.destroy_token(tokens[0], user)
+    assert [await strategy.read_token(token, manager) for token in tokens] == [None, user]
+    await manager.user_db.update(user, {"hashed_password": "another"})
+    assert await strategy.read_token(tokens[1], manager) is None
+
+
+async def test_remembered_claims_cannot_be_changed(user: User) -> None:
+    strategy = Strategy(SECRET, 60)
+    claims, _ = strategy._verify(await strategy.write_token(user))
+    with pytest.raises(TypeError):
+        claims["sub"] = "somebody else"  # type: ignore[index]  # that is what is tested
+
+
+async def test_only_so_many_are_remembered_and_none_that_is_long(
+    manager: UserManager, user: User, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastapi_users.authentication.strategy import jwt as module
+
+    monkeypatch.setattr(module, "_VERIFIED", module._VerifiedTokens(2))
+    strategy = Strategy(SECRET, 60)
+    first, second, third = [await strategy.write_token(user) for _ in range(3)]
+    for token in (first, second, third, third, first):
+        assert await strategy.read_token(token, manager) is user
+    assert decoded == [first, second, third, first]
+
+    decoded.clear()
+    long = generate_jwt({"sub": str(user.id), "aud": [AUDIENCE], "more": "x" * 4096}, SECRET)
+    for _ in range(2):
+        assert await strategy.read_token(long, manager) is user
+    assert decoded == [long] * 2
+
+
+async def test_a_strategy_with_keys_of_its_own_remembers_nothing(
+    manager: UserManager, user: User, decoded: list[str]
+) -> None:
+    class Own(Strategy):
+        verifying_keys = property(lambda self: [])  # as an application may
+
+    token = await Own(SECRET, 60).write_token(user)
+    for _ in range(2):
+        assert await Own(SECRET, 60).read_token(token, manager) is user
+    assert decoded == [token] * 2
+
+
+async def test_of_several_public_keys_the_right_one_is_remembered(manager: UserManager, user: User) -> None:
+    old, new = ec_pair(), ec_pair()
+    token = await Strategy(old[0], 60, algorithm="ES256", public_key=old[1]).write_token(user)
+    several: dict[str, Any] = {"algorithm": "ES256", "public_key": [new[1], old[1]]}
+    for _ in range(2):
+        assert await Strategy([new[0], old[0]], 60, **several).read_token(token, manager) is user
+    assert await Strategy(new[0], 60, algorithm="ES256", public_key=new[1]).read_token(token, manager) is None
+
+
+def test_of_settings_that_were_checked_the_secret_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    Strategy(SECRET, 60, strict=True)
+    monkeypatch.setattr("fastapi_users.insecure._WELL_KNOWN", None)
+    Strategy(SECRET, 60, strict=True)
+    Strategy(SECRET, 60)

@@ -16,6 +16,7 @@ from fastapi_users.authentication.strategy.base import (
 )
 from fastapi_users.authentication.strategy.db.adapter import AccessTokenDatabase
 from fastapi_users.authentication.strategy.db.models import AP
+from fastapi_users.db.base import BaseUserDatabase
 from fastapi_users.exceptions import CredentialsChanged
 from fastapi_users.insecure import endless, warn_once
 from fastapi_users.manager import BaseUserManager
@@ -50,7 +51,7 @@ class DatabaseStrategy(Strategy[UP, ID], Generic[UP, ID, AP]):
             warn_once(endless(f"{type(self).__name__}.lifetime_seconds"))
 
     async def read_token(self, token: str | None, user_manager: BaseUserManager[UP, ID]) -> UP | None:
-        access_token = None if token is None else await self._find(token)
+        access_token = None if token is None else await self._find(token, getattr(user_manager, "user_db", None))
         return None if access_token is None else await get_token_owner(access_token.user_id, user_manager)
 
     async def read_authentication(self, token: str) -> Authentication | None:
@@ -64,15 +65,21 @@ class DatabaseStrategy(Strategy[UP, ID], Generic[UP, ID, AP]):
             methods=(), time=created_at if created_at.tzinfo is not None else created_at.replace(tzinfo=timezone.utc)
         )
 
-    async def _find(self, token: str) -> AP | None:
+    async def _find(self, token: str, user_db: Any = None) -> AP | None:
         for stored in stored_forms(token, hash_tokens=self.hash_tokens):
-            access_token = await self.database.get_by_token(stored, self._oldest())
+            access_token = await self._look_up(stored, user_db)
             # Some collations find a digest by a text that only resembles it: a row with one needs the very same.
             if access_token is not None and (
                 not is_digest(access_token.token) or access_token.token == stored != token
             ):
                 return access_token
         return None
+
+    async def _look_up(self, stored: str, user_db: Any) -> AP | None:
+        if isinstance(user_db, BaseUserDatabase) and hasattr(type(self.database), "get_by_token_with_user"):  # ours
+            found: AP | None = await self.database.get_by_token_with_user(stored, self._oldest(), user_db)  # type: ignore[attr-defined]  # looked for above
+            return found
+        return await self.database.get_by_token(stored, self._oldest())
 
     async def write_token(self, user: UP) -> str:
         """:raises CredentialsChanged: what the login proved counts no more: see ``proven_credentials``."""
