@@ -298,9 +298,15 @@ class Authenticator(Generic[models.UP, models.ID]):
 
             async def end_sessions(user: models.UP) -> None:
                 strategies = [kwargs[name_to_strategy_variable_name(backend.name)] for backend in self.backends]
+                errors: list[Exception] = []
                 for strategy in strategies:
                     if hasattr(type(strategy), "destroy_all_tokens"):
-                        await strategy.destroy_all_tokens(user, **own)
+                        try:
+                            await strategy.destroy_all_tokens(user, **own)
+                        except Exception as error:  # noqa: BLE001 -- raised below: those of others end all the same
+                            errors.append(error)
+                if errors:
+                    raise errors[0]
                 # After all of that, or another backend with the same list of ended tokens would end a new one as well.
                 for backend, strategy in zip(self.backends, strategies, strict=True):
                     token = tokens[name_to_variable_name(backend.name)]

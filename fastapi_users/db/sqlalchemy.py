@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from functools import lru_cache, partial
 from operator import eq, ge, gt, le, lt, ne
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -560,8 +561,8 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     oauth_account_table: type[SQLAlchemyBaseOAuthAccountTable[Any]] | None
     releases_connections: bool = True
 
-    # The user that was read last, and in which transaction; also of a subclass with an __init__ of its own.
-    _last_read: tuple[Any, UP] | None = None
+    # The user that was read last, in which transaction, and when; also of a subclass with an __init__ of its own.
+    _last_read: tuple[Any, UP, float] | None = None
 
     def __init__(
         self,
@@ -606,7 +607,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         calls = self._calls
         row: Any = await calls.execute(statement, _first_unique, values)
         if row is not None and row[-1] is not None:
-            self._last_read = calls.sync_session.get_transaction(), row[-1]
+            self._last_read = calls.sync_session.get_transaction(), row[-1], monotonic()
         return cast("M | None", row)
 
     def is_at_hand(self, user: UP) -> bool:
@@ -617,8 +618,11 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         return state.session is session and user not in session.deleted
 
     def _get_last_read(self, id: ID) -> UP | None:
-        """Until the transaction ends: what others have changed since it began, a second look might not show either."""
-        transaction, user = cast("tuple[Any, UP]", self._last_read)
+        """Once, and soon: whoever looks again, on a WebSocket say, wants to see what others have changed meanwhile."""
+        transaction, user, moment = cast("tuple[Any, UP, float]", self._last_read)
+        self._last_read = None
+        if monotonic() - moment > _SOON_SECONDS:
+            return None
         calls = self._calls
         is_running = transaction is not None and calls.sync_session.get_transaction() is transaction
         is_plain_read = calls.open_transaction is None  # and not one that wants to see what others have changed
@@ -924,7 +928,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         calls = self._calls
         user = await calls.execute(_prepared(build, self.user_table), _first_user, {"value": value})
         if user is not None:
-            self._last_read = calls.sync_session.get_transaction(), user
+            self._last_read = calls.sync_session.get_transaction(), user, monotonic()
         return cast("UP | None", user)
 
     @property
@@ -1000,6 +1004,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 _UPDATE = SQLAlchemyUserDatabase.update
 _GET_USER = SQLAlchemyUserDatabase._get_user  # noqa: SLF001 -- to know it from what applications put in its place
 _LookUp = Callable[[type[Any], Any], Select[Any]]
+_SOON_SECONDS = 1.0
 _OF_ROWS = ("before_insert", "after_insert", "before_update", "after_update")
 _OF_WRITES = ("before_flush", "after_flush", "after_flush_postexec", "before_commit")
 
