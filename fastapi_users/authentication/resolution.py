@@ -68,17 +68,19 @@ _OF_A_CONNECTION = Signature([Parameter("connection", Parameter.KEYWORD_ONLY, an
 
 def read_early(schemes: Sequence[Any], refuse: Callable[[], HTTPException | None]) -> Sequence[Callable[..., Any]]:
     """The schemes for a dependency that is of no use without a token; as they are, if one is not like those of FastAPI."""
-    if not all(map(_needs_the_request_only, schemes)):
+    if not all(_needs_the_request_only(type(scheme)) for scheme in schemes):
         return schemes
     *others, last = schemes
     return [*(EarlyScheme(scheme, None, refuse) for scheme in others), EarlyScheme(last, others, refuse)]
 
 
+@lru_cache(maxsize=128)
 def _needs_the_request_only(scheme: Any) -> bool:
-    if not issubclass(type(scheme), SecurityBase) or not inspect.iscoroutinefunction(getattr(scheme, "__call__", None)):  # noqa: B004 -- whether it is async
+    call = getattr(scheme, "__call__", None)  # noqa: B004 -- whether it is async
+    if not issubclass(scheme, SecurityBase) or not inspect.iscoroutinefunction(call):
         return False
-    annotations = [parameter.annotation for parameter in inspect.signature(scheme).parameters.values()]
-    return annotations in ([Request], [HTTPConnection])
+    annotations = [parameter.annotation for parameter in inspect.signature(call).parameters.values()]
+    return annotations[1:] in ([Request], [HTTPConnection])
 
 
 class Inlined:
