@@ -134,7 +134,7 @@ class Authenticator(Generic[models.UP, models.ID]):
         authenticator = self if preferred is None else self._preferring(preferred)
 
         async def current_user_token_dependency(*args: Any, **kwargs: Any) -> Any:
-            return await authenticator._resolve(flags, *args, **kwargs)  # noqa: SLF001 -- of this very class
+            return await authenticator._resolve(flags, args, kwargs)  # noqa: SLF001 -- of this very class
 
         signature = self._get_resolved_signature(get_enabled_backends, optional=optional)
         return _with_parameters(signature, current_user_token_dependency)
@@ -180,7 +180,7 @@ class Authenticator(Generic[models.UP, models.ID]):
         flags = _flags(optional=optional, active=active, verified=verified, superuser=superuser, fresh=fresh)
 
         async def current_user_dependency(*args: Any, **kwargs: Any) -> Any:
-            user, _ = await self._resolve(flags, *args, **kwargs)
+            user, _ = await self._resolve(flags, args, kwargs)
             return user
 
         signature = self._get_resolved_signature(get_enabled_backends, optional=optional)
@@ -333,7 +333,9 @@ class Authenticator(Generic[models.UP, models.ID]):
         session = await _find_session(self._get_candidates(kwargs), user_manager)
         return await self._decide(session, kwargs, user_manager=user_manager, **flags)
 
-    async def _resolve(self, flags: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[models.UP | None, str | None]:
+    async def _resolve(
+        self, flags: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[models.UP | None, str | None]:
         """What :meth:`_authenticate` gives, with one look per request, however many dependencies ask."""
         connection: HTTPConnection | None = kwargs.pop(_CONNECTION, None)
         if connection is None or self._is_replaced:
@@ -352,10 +354,10 @@ class Authenticator(Generic[models.UP, models.ID]):
         enabled_backends = kwargs.get("enabled_backends")
         candidates = []
         for backend in self.backends:
-            if enabled_backends is None or backend in enabled_backends:
-                token = kwargs.get(_variable_name(backend.name))
-                if token is not None and token is not CROSS_SITE_TOKEN:
-                    candidates.append((kwargs.get(_strategy_variable_name(backend.name)), token))
+            token: Any = kwargs.get(_variable_name(backend.name))
+            is_sent = token is not None and token is not CROSS_SITE_TOKEN
+            if is_sent and (enabled_backends is None or backend in enabled_backends):
+                candidates.append((kwargs.get(_strategy_variable_name(backend.name)), token))
         return candidates
 
     async def _decide(
@@ -494,7 +496,7 @@ def _tell_schemes_apart(backends: Sequence[AuthenticationBackend[Any, Any]]) -> 
 def _with_parameters(signature: Signature, function: F) -> F:
     """Give a function of ``**kwargs`` the parameters that FastAPI has to resolve for it."""
     template: Any = _with_parameters_named(tuple(signature.parameters))
-    defaults = [parameter.default for parameter in signature.parameters.values()]
+    defaults = [parameter.default for parameter in signature.parameters.values()]  # of the last ones
     resolved: Any = FunctionType(
         template.__code__,
         template.__globals__,
