@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The first Python that is new enough: pyenv's names exist even where their version is not chosen, so each is tried.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1 && { echo "$$name"; break; }; done)
-# Of `make bench`: which parts, a version to measure beside ours, a page of docs/ whose figures are to be replaced.
+# Of `make bench` and `make matrix`: which parts. Of `make bench`: a version to measure beside ours, a page of docs/ whose figures are to be replaced.
 PARTS ?=
 PEER ?=
 PAGE ?=
@@ -14,11 +14,12 @@ PEER_VENV := .venv-peer
 # What both sides have in the same version, as far as the peer allows it.
 SHARED := fastapi|starlette|pydantic|pydantic_core|PyJWT|argon2-cffi|uvicorn|aiosqlite|asyncpg
 
-.PHONY: help demo test check fmt docs bench peer clean
+.PHONY: help demo test matrix check fmt docs bench peer clean
 
 help:
 	@echo "make demo    run the example application on http://127.0.0.1:8000"
 	@echo "make test    run the tests; PostgreSQL, MariaDB and Redis are used where they answer"
+	@echo "make matrix  the wheel by itself, with each extra, over other adapters, with the newest and the lowest requirements"
 	@echo "make check   format, lint, types, imports"
 	@echo "make fmt     format, and mend what the linter can mend"
 	@echo "make docs    build the site into site/"
@@ -34,6 +35,9 @@ test: $(VENV)/.dev
 		$(BIN)/coverage report; \
 	else $(BIN)/coverage report --fail-under=100; fi
 
+matrix: $(VENV)/.dev
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -u .ci/matrix.py $(PARTS)
+
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
@@ -46,7 +50,7 @@ fmt: $(VENV)/.dev
 	$(BIN)/ruff format
 
 docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/zensical build --strict --clean
 
 bench: $(VENV)/.dev $(if $(PEER),peer)
 	$(BIN)/python -m benchmarks $(PARTS) $(if $(PEER),--peer $(PEER_VENV)/bin/python) $(if $(PAGE),--page $(PAGE))
@@ -59,7 +63,7 @@ peer: $(VENV)/.dev
 		"$(subst fastapi-users,fastapi-users[sqlalchemy$(,)beanie$(,)redis$(,)oauth],$(PEER))" aiosqlite asyncpg httpx uvicorn
 
 clean:
-	rm -rf $(VENV) $(PEER_VENV) site dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEER_VENV) site dist .cache .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.venv:
 	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed, and none was found: make PYTHON=/path/to/python3"; exit 1; }
@@ -72,7 +76,7 @@ $(VENV)/.demo: $(VENV)/.venv pyproject.toml
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.venv pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[sqlalchemy,beanie,redis,oauth,mail,breached,testing]" --group dev
+	$(BIN)/python -m pip install --quiet --editable ".[sqlalchemy,beanie,redis,oauth,mail,breached,throttle,testing,cli]" --group dev
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.venv pyproject.toml

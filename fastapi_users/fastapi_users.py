@@ -1,4 +1,4 @@
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Coroutine, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from fastapi import APIRouter
@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from fastapi_users import models, schemas
 from fastapi_users.authentication import AuthenticationBackend, Authenticator
 from fastapi_users.jwt import SecretsType
-from fastapi_users.manager import UserManagerDependency
+from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.router import (
     get_auth_router,
     get_oauth_accounts_router,
@@ -35,6 +35,14 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
         get_user_manager: UserManagerDependency[models.UP, models.ID],
         auth_backends: Sequence[AuthenticationBackend[models.UP, models.ID]],
     ) -> None:
+        """:raises TypeError: what is no dependency, or no list, is given for one."""
+        if isinstance(get_user_manager, BaseUserManager | AsyncGenerator | Coroutine | Generator):
+            raise TypeError(
+                "FastAPIUsers takes the dependency that gives the user manager, and calls it for every request: write "
+                "get_user_manager, without parentheses."
+            )
+        if isinstance(auth_backends, AuthenticationBackend):
+            raise TypeError("FastAPIUsers takes a list of backends: write [auth_backend].")
         self.authenticator = Authenticator(auth_backends, get_user_manager)
         self.authenticator.reads_tokens_first = True
         self.get_user_manager = get_user_manager

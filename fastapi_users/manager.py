@@ -4,7 +4,17 @@ import logging
 import time
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import datetime, timezone
@@ -15,7 +25,7 @@ from weakref import WeakValueDictionary
 
 import anyio
 import jwt
-from fastapi import Request, Response
+from fastapi import Request, Response, params
 from fastapi.security import OAuth2PasswordRequestForm
 from pydantic import SecretStr
 
@@ -26,7 +36,7 @@ from fastapi_users.insecure import endless, refuse_weak_secret, warn_of_weak_sec
 from fastapi_users.jwt import SecretsType, _get_secret_value, decode_jwt, generate_jwt, get_secret_values
 from fastapi_users.mail import Mailer, accepted_locales
 from fastapi_users.mail.delivery import send_later
-from fastapi_users.one_time import OneTimeSecrets, Purpose, delete_all, end_all
+from fastapi_users.one_time import OneTimeSecrets, Purpose, delete_all, delete_expired, end_all
 from fastapi_users.password import (
     PasswordHelper,
     PasswordHelperProtocol,
@@ -57,6 +67,7 @@ VERIFY_USER_TOKEN_AUDIENCE = "fastapi-users:verify"
 EMAIL_CHANGE_TOKEN_AUDIENCE = "fastapi-users:email-change"
 
 _MASK = "**********"
+_UNSOLVED = (params.Depends, AsyncGenerator, Coroutine, Generator)  # of a dependency that was named, or called by hand
 _FLAGS = ("is_active", "is_superuser", "is_verified")
 _NOT_FROM_A_PROFILE = frozenset({*_FLAGS, "id", "email", "hashed_password", "oauth_accounts"})
 
@@ -75,6 +86,11 @@ def ending_sessions(end_sessions: Callable[[Any], Awaitable[None]]) -> Iterator[
         yield
     finally:
         _session_ender.reset(token)
+
+
+def is_ending_sessions() -> bool:
+    """Whether whoever changes credentials now ends sessions by that: inside of :func:`ending_sessions`."""
+    return _session_ender.get() is not None
 
 
 async def _end_sessions(user: Any) -> None:
@@ -210,11 +226,17 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         user_db: BaseUserDatabase[models.UP, models.ID],
         password_helper: PasswordHelperProtocol | None = None,
     ) -> None:
+        if isinstance(user_db, _UNSOLVED):
+            raise TypeError(
+                f"{type(self).__name__} got something that FastAPI has not solved for a user_db: take it as a parameter of "
+                "a dependency, as in def get_user_manager(user_db=Depends(get_user_db)), and give that to FastAPIUsers."
+            )
         self.user_db = user_db
         self.password_helper = PasswordHelper() if password_helper is None else password_helper
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        _refuse_hidden_id_mixin(cls)
         _refuse_missing_settings(cls)
         _check_secrets(cls)
         if isinstance(cls.trusted_proxies, Sequence):  # and not a property
@@ -904,6 +926,11 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             tell = partial(self.subscribers.tell_after_commit, event, self, recover=self._recover)
             await self._after_commit(tell)
 
+    # `fastapi-users cleanup` calls every method of such a name, of features as well, and prints what it counts.
+    async def _cleanup_one_time_secrets(self) -> int:
+        model = self.one_time_secret_model
+        return 0 if model is None else await delete_expired(self.user_db.store(model))
+
     async def _facts(self, request: Request | None) -> events.RequestFacts | None:
         """A coroutine, so that a manager that is all mocks answers something."""
         return events.get_request_facts(request, self.trusted_proxies)
@@ -1368,6 +1395,19 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         if user is None:
             raise exceptions.UserNotExists
         return user
+
+
+def _refuse_hidden_id_mixin(manager_class: type[BaseUserManager[Any, Any]]) -> None:
+    """:raises TypeError: the base hides the method of an id mixin, so that no token could be read."""
+    if manager_class.parse_id is not BaseUserManager.parse_id:
+        return
+    bases = manager_class.__mro__
+    for base in bases[bases.index(BaseUserManager) :]:
+        if base is not BaseUserManager and "parse_id" in vars(base):
+            raise TypeError(
+                f"{manager_class.__name__} lists {base.__name__} after BaseUserManager, which hides it: write "
+                f"class {manager_class.__name__}({base.__name__}, BaseUserManager[…])."
+            )
 
 
 def _refuse_missing_settings(manager_class: type[BaseUserManager[Any, Any]]) -> None:

@@ -147,7 +147,7 @@ class OneTimeSecrets:
 
     async def cleanup(self) -> int:
         """Delete what expired, of any purpose, and tell how many rows those were."""
-        return await self._store.delete_where({"expires_at": at_most(_now())})
+        return await delete_expired(self._store)
 
     async def _create(self, digest: str, subject: str, *, seconds: int, **values: Any) -> None:
         now = _now()
@@ -238,6 +238,10 @@ async def end_all(store: Store[Any], subject: str) -> int:
 async def delete_all(store: Store[Any], subject: str) -> int:
     """All rows of the subject, when it is deleted: how many those were."""
     return await store.delete_where({"subject": subject})
+
+
+async def delete_expired(store: Store[Any]) -> int:
+    return await store.delete_where({"expires_at": at_most(_now())})
 
 
 def _open(now: datetime, **where: Any) -> dict[str, Any]:

@@ -61,6 +61,8 @@ def refuse_unstorable_text(data: Any) -> Any:
 
 
 StorableStr = Annotated[str, AfterValidator(refuse_unstorable_text)]
+"""As a parameter of a route write ``Annotated[StorableStr, Body()]``: older versions of FastAPI, such as 0.128, forget the
+validator of a parameter whose default is ``Body(...)``."""
 
 
 def _as_stored(value: Any, validate: ValidatorFunctionWrapHandler) -> str:

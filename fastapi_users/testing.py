@@ -8,11 +8,17 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from http.cookies import SimpleCookie
 from inspect import signature
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any, ClassVar, Generic
+from unittest import mock
+
+from fastapi import FastAPI
 
 from fastapi_users._lazy import needs_extra
+from fastapi_users.application import Application
+from fastapi_users.authentication.strategy.base import Authentication, Strategy, current_authentication
 from fastapi_users.authentication.strategy.db import AP, AccessTokenDatabase
 from fastapi_users.db.base import BaseUserDatabase, run_callbacks
 from fastapi_users.db.store import (
@@ -29,8 +35,10 @@ from fastapi_users.db.store import (
     one_of,
     other_than,
 )
-from fastapi_users.exceptions import UserAlreadyExists
+from fastapi_users.exceptions import UserAlreadyExists, UserNotExists
+from fastapi_users.fastapi_users import FastAPIUsers
 from fastapi_users.mail.memory import MemoryMailer
+from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users.password import PasswordHelper
 
@@ -367,6 +375,149 @@ def weak_password_helper() -> PasswordHelper:
     from pwdlib.hashers.argon2 import Argon2Hasher  # noqa: PLC0415 -- the same
 
     return PasswordHelper(PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1),)))
+
+
+class Accounts:
+    """The accounts of an application, in its tests: made by :func:`accounts_under_test`.
+
+    Users are made, and sessions begun, through the dependencies of the application, hence in its database, or in the one
+    that ``app.dependency_overrides`` put there.
+    """
+
+    password = "correct horse battery staple"
+    """Of every user that is made without another one."""
+
+    def __init__(self, application: Application, outbox: Outbox) -> None:
+        self.application = application
+        self.outbox = outbox
+
+    async def create_user(self, email: str | None = None, password: str | None = None, **fields: Any) -> Any:
+        """A user with these columns. It is just there: no policy, no hooks, no mails, no events."""
+
+        async def create(user_manager: Any, _strategies: list[Any]) -> Any:
+            hashed_password = user_manager.password_helper.hash(password or self.password)
+            columns = {"email": email or f"{uuid.uuid4().hex[:12]}@example.com", "hashed_password": hashed_password}
+            return await user_manager.user_db.create({**columns, **fields})
+
+        return await self.application.call_with_parts(create)
+
+    async def login_as(self, client: Any, user: Any, *, backend: str | None = None) -> Any:
+        """Give a client of httpx a session of this user, and the client back.
+
+        There is no login: nobody asks for a second factor, no hook is called. What the session does is real.
+
+        :param backend: its name; the first one, if there is none.
+        """
+        names = [each.name for each in self.application.backends]
+        if backend is not None and backend not in names:
+            raise LookupError(f"There is no backend {backend!r}: those of the application are {', '.join(names)}.")
+        position = 0 if backend is None else names.index(backend)
+        transport = self.application.backends[position].transport
+
+        async def begin_session(user_manager: Any, strategies: list[Any]) -> str:
+            token: str = await strategies[position].write_token(await user_manager.get(user.id))
+            return token
+
+        authentication = Authentication(methods=("pwd",), time=datetime.now(timezone.utc).replace(microsecond=0))
+        reset = current_authentication.set(authentication)
+        try:
+            token = await self.application.call_with_parts(begin_session)
+        finally:
+            current_authentication.reset(reset)
+        answer = await transport.get_login_response(token)
+        cookies = SimpleCookie()
+        for header in answer.headers.getlist("set-cookie"):
+            cookies.load(header)
+        for name, cookie in cookies.items():
+            client.cookies.set(name, cookie.value)
+        if not cookies:
+            client.headers["Authorization"] = f"Bearer {token}"
+        return client
+
+    @contextmanager
+    def acting_as(self, user: Any) -> Iterator[None]:
+        """Inside, every ``current_user(…)`` of the application gives this user, whatever the request brings.
+
+        What they ask for counts: of a user who is no superuser, a route for superusers answers 403. A user who is
+        stored comes as it is stored, in the session of the request; another one comes as it is. Sockets do not know of
+        this: see ``login_as``.
+        """
+        app = self._require_app()
+        overrides: dict[Any, Any] = {}
+        for backend in self.application.backends:
+            overrides[backend.transport.scheme] = lambda: "token"
+            overrides[backend.get_strategy] = lambda: _ActingStrategy(user)
+        with _overridden(app, overrides):
+            yield
+
+    @contextmanager
+    def in_memory(
+        self,
+        manager_class: type[BaseUserManager[Any, Any]],
+        user_model: type[Any] = User,
+        oauth_account_model: type[Any] | None = OAuthAccount,
+    ) -> "Iterator[InMemoryUserDatabase[Any, Any]]":
+        """Inside, the application keeps its users in a dictionary, which is empty at first."""
+        users = InMemoryUserDatabase[Any, Any](user_model, oauth_account_model)
+        get_user_manager = self.application.fastapi_users.get_user_manager
+        with _overridden(self._require_app(), {get_user_manager: lambda: manager_class(users)}):
+            yield users
+
+    def _require_app(self) -> FastAPI:
+        if self.application.app is None:
+            raise LookupError("Name the FastAPI of the application for this, and not only its FastAPIUsers.")
+        return self.application.app
+
+
+@contextmanager
+def accounts_under_test(app: FastAPI | None, fastapi_users: FastAPIUsers[Any, Any]) -> Iterator[Accounts]:
+    """Inside, passwords are hashed in no time, and what goes to a mailer is in the ``outbox``.
+
+    It is so for every manager that is made inside: one with a password helper of its own keeps that, and one without a
+    mailer sends no mails.
+    """
+    outbox, helper, init = Outbox(), weak_password_helper(), BaseUserManager.__init__
+
+    def init_for_tests(self: Any, user_db: Any, password_helper: Any = None) -> None:
+        init(self, user_db, helper if password_helper is None else password_helper)
+        if self.mailer is not None:
+            self.mailer = outbox
+
+    with mock.patch.object(BaseUserManager, "__init__", init_for_tests):
+        yield Accounts(Application(fastapi_users, app), outbox)
+
+
+class _ActingStrategy(Strategy[Any, Any]):
+    """Knows one user, whose every token counts."""
+
+    def __init__(self, user: Any) -> None:
+        self._user = user
+
+    async def read_token(self, token: str | None, user_manager: Any) -> Any:
+        try:
+            return await user_manager.get(self._user.id)
+        except UserNotExists:
+            return self._user
+
+    async def read_authentication(self, token: str) -> Authentication:
+        return Authentication(methods=("pwd",), time=datetime.now(timezone.utc))
+
+    async def write_token(self, user: Any) -> str:
+        return "token"
+
+    async def destroy_token(self, token: str, user: Any) -> None:
+        """There is nothing to end."""
+
+
+@contextmanager
+def _overridden(app: FastAPI, overrides: dict[Any, Any]) -> Iterator[None]:
+    before = dict(app.dependency_overrides)
+    app.dependency_overrides.update(overrides)
+    try:
+        yield
+    finally:
+        app.dependency_overrides.clear()
+        app.dependency_overrides.update(before)
 
 
 class UserDatabaseSuite:

@@ -1,8 +1,12 @@
 """The pages say what is there: their code runs, their links lead somewhere, their names exist and none is left out."""
 
 import dataclasses
+import json
 import os
 import re
+import shutil
+import socket
+import subprocess
 import sys
 import traceback
 from importlib import import_module
@@ -22,12 +26,20 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastapi_users import BaseUserManager, events
 from fastapi_users.router import ErrorCode, get_jwks_router
+from tests.services import unavailable
 from tests.world import SECRET, UserCreate, UserRead, UserUpdate, World
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
-TEXTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", *(f"docs/{page}" for page in PAGES)]
+REFERENCE = sorted(f"reference/{path.name}" for path in (DOCS / "reference").glob("*.md"))
+TEXTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+    *(f"docs/{page}" for page in [*PAGES, *REFERENCE]),
+]
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -110,6 +122,41 @@ async def test_the_first_page_makes_an_application_that_works(
         assert (await client.get("/hello", headers=headers)).json() == "Hello, Ann!"
 
 
+def test_the_commands_of_the_first_page_work_as_they_stand_there(tmp_path: Path) -> None:
+    """But for the installation: the environment is that of the tests."""
+    _ = shutil.which("curl") or unavailable("curl", "$PATH", FileNotFoundError("curl"))
+    blocks = FENCED.findall(text_of("docs/index.md"))
+    (tmp_path / "main.py").write_text("".join(block for language, block in blocks if language == "python"), "utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    install, serve, register, greet, verify = (
+        block.replace(":8000", f":{port}") for language, block in blocks if language == "sh"
+    )
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    options: Any = {
+        "cwd": tmp_path,
+        "env": {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        "stdout": subprocess.PIPE,
+        "text": True,
+    }
+
+    def answer_to(command: str) -> Any:
+        return json.loads(subprocess.run(["/bin/sh", "-euc", command], check=True, **options).stdout)  # noqa: S603 -- ours
+
+    assert 'pip install "fastapi-users[sqlalchemy]"' in install
+    command = ["/bin/sh", "-euc", f"exec {serve.strip()} --port {port} 2>&1"]
+    with subprocess.Popen(command, **options) as server:  # noqa: S603 -- ours
+        try:
+            output: Any = server.stdout
+            assert next(line for line in output if "Uvicorn running" in line)
+            assert answer_to(register)["nickname"] == "Ann"
+            assert answer_to(greet) == "Hello, Ann!"
+            token = next(line for line in output if line.startswith("Mail to you@example.com")).split()[-1]
+            assert answer_to(verify.replace("TOKEN-FROM-THE-TERMINAL", token))["is_verified"]
+        finally:
+            server.terminate()
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_link_leads_somewhere(name: str) -> None:
     links = [link for link in LINK.findall(prose_of(name)) if not link.startswith("http")]
@@ -123,8 +170,23 @@ def test_a_link_that_leads_nowhere_is_noticed(target: str) -> None:
 
 
 def test_every_page_is_in_the_navigation_and_in_the_readme() -> None:
-    assert sorted(re.findall(r"^  - .+: (\S+\.md)$", text_of("mkdocs.yml"), re.MULTILINE)) == PAGES
-    assert {f"docs/{page}" for page in PAGES} <= {*LINK.findall(text_of("README.md"))}
+    assert sorted(re.findall(r"^ +- .+: (\S+\.md)$", text_of("mkdocs.yml"), re.MULTILINE)) == sorted(
+        [*PAGES, *REFERENCE]
+    )
+    assert {f"docs/{page}" for page in [*PAGES, "reference/index.md"]} <= {*LINK.findall(text_of("README.md"))}
+    assert {page.removeprefix("reference/") for page in REFERENCE} - {"index.md"} <= {
+        *LINK.findall(text_of("docs/reference/index.md"))
+    }
+
+
+def test_the_reference_shows_every_module_once() -> None:
+    shown = [name for page in REFERENCE for name in re.findall(r"^::: (\S+)$", text_of(f"docs/{page}"), re.MULTILINE)]
+    modules = [
+        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+        for path in (ROOT / "fastapi_users").rglob("[!_]*.py")
+    ]
+
+    assert sorted(shown) == sorted(modules)
 
 
 def test_the_page_of_the_manager_names_all_of_it_and_nothing_else() -> None:
@@ -184,6 +246,15 @@ def test_the_page_of_the_features_names_every_seam_with_its_arguments_and_nothin
     assert [(name, arguments.split(", ")) for name, arguments in rows] == [
         (name, list(signature(seam).parameters)[1:]) for name, seam in seams.items()
     ]
+
+
+def test_the_page_of_the_internals_shows_the_layers_as_they_are_checked() -> None:
+    contract = text_of("pyproject.toml").partition('id = "layers"')[2].partition("\n]\n")[0]
+    layers = [layer.split(" | ") for layer in re.findall(r'^ +"([^"]+)",', contract, re.MULTILINE)]
+    section = prose_of("docs/internals.md").partition("## The layers")[2].partition("\n## ")[0]
+    rows = [CODE.findall(modules) for modules in re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)]
+
+    assert [sorted(row) for row in rows] == [sorted({*layer} - {"_lazy"}) for layer in layers]
 
 
 def feature_mixins(word: str) -> list[type[Any]]:

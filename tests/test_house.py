@@ -19,7 +19,7 @@ from fastapi_users.router.common import ErrorCode
 from tests.world import World
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ["fastapi_users", "fastapi_users_db_beanie", "fastapi_users_db_sqlalchemy"]
+PACKAGES = ["fastapi_users", "fastapi_users_db_beanie", "fastapi_users_db_sqlalchemy", "fastapi_users_pytest"]
 MODULE_FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 MODULE_NAMES = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in MODULE_FILES]
 
@@ -30,10 +30,12 @@ OPTIONAL_PACKAGES = [
     "httpx",
     "httpx_oauth",
     "jinja2",
+    "limits",
     "pymongo",
     "redis",
     "sqlalchemy",
     "time_machine",
+    "typer",
 ]
 WITHOUT_EXTRAS = f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL_PACKAGES}))\n"
 

@@ -13,15 +13,24 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from fastapi import Depends
 from httpx import AsyncClient, Response
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from fastapi_users.authentication import JWTStrategy
+from fastapi_users import FastAPIUsers
+from fastapi_users.authentication import AuthenticationBackend, BearerTransport, JWTStrategy
 from fastapi_users.authentication.login import LoginAttempt, LoginInterrupted
 from fastapi_users.authentication.strategy import DatabaseStrategy
+from fastapi_users.features.sessions import (
+    RefreshTokenStrategy,
+    SessionsMixin,
+    get_sessions_admin_router,
+    get_sessions_router,
+)
 from fastapi_users.jwt import generate_jwt
 from fastapi_users.router import get_jwks_router
 from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase
+from tests.features.sessions.application import SessionRow
 from tests.toy import ToyManager, ToyPIN, get_toy_router
 from tests.world import PASSWORD, SECRET, AccessToken, OAuthAccount, User, World
 
@@ -30,7 +39,13 @@ EMAIL = "ann@example.org"
 CREDENTIALS = {"username": EMAIL, "password": PASSWORD}
 
 
-class Interrupting(ToyManager):
+class Walked(SessionsMixin[User, uuid.UUID], ToyManager):
+    """With every feature."""
+
+    sessions_model = SessionRow
+
+
+class Interrupting(Walked):
     """Whatever Ann proves, it is not enough."""
 
     async def _seam_before_session(self, attempt: LoginAttempt[User, uuid.UUID]) -> None:
@@ -60,14 +75,24 @@ class Ann:
             await session.commit()
             database = SQLAlchemyAccessTokenDatabase(session, AccessToken)
             cookie = await DatabaseStrategy[User, uuid.UUID, AccessToken](database, 3600).write_token(self.user)
+            manager = self.world.make_manager(session)
+            started = await manager.start_session(self.user)
+            strategy = RefreshTokenStrategy[User, uuid.UUID](manager, SECRET)
+            access_token, _ = await strategy.issue(self.user, started)
         self.cookies = {"cookie": f"fastapiusersauth={cookie}"}
         self.bearer = await self.bearer_of(self.user)
+        self.own_session = {"Authorization": f"Bearer {access_token}"}
+        self.session_id, self.refresh_body = started.session.id, {"refresh_token": started.refresh_token}
 
     async def bearer_of(self, user: User) -> dict[str, str]:
         return {"Authorization": f"Bearer {await JWTStrategy[User, uuid.UUID](SECRET, 3600).write_token(user)}"}
 
     async def bearer_of_root(self) -> dict[str, str]:
         return await self.bearer_of(await self.world.insert_user("root@example.org", is_superuser=True))
+
+    async def as_root(self, method: str, path: str) -> Response:
+        headers = await self.bearer_of_root()
+        return await self.client.request(method, f"/users/{self.user.id}{path}", headers=headers)
 
     async def mailed(self, path: str) -> str:
         await self.client.post(path, json={"email": EMAIL})
@@ -168,6 +193,20 @@ WALK: dict[str, Callable[[Ann], Awaitable[Response]]] = {
     "GET /associate/callback": associate_callback,
     "GET /account/oauth-accounts": lambda ann: ann.client.get("/account/oauth-accounts", headers=ann.bearer),
     "DELETE /account/oauth-accounts/{id}": unlink,
+    "POST /auth/sessions/login": lambda ann: ann.client.post("/auth/sessions/login", data=CREDENTIALS),
+    "POST /auth/sessions/logout": lambda ann: ann.client.post("/auth/sessions/logout", headers=ann.own_session),
+    "POST /auth/sessions/refresh": lambda ann: ann.client.post("/auth/sessions/refresh", json=ann.refresh_body),
+    "POST /auth/sessions/refresh/revoke": lambda ann: ann.client.post(
+        "/auth/sessions/refresh/revoke", json=ann.refresh_body
+    ),
+    "GET /auth/sessions/sessions": lambda ann: ann.client.get("/auth/sessions/sessions", headers=ann.own_session),
+    "DELETE /auth/sessions/sessions": lambda ann: ann.client.delete("/auth/sessions/sessions", headers=ann.own_session),
+    "DELETE /auth/sessions/sessions/{id}": lambda ann: ann.client.delete(
+        f"/auth/sessions/sessions/{ann.session_id}", headers=ann.own_session
+    ),
+    "GET /users/{user_id}/sessions": lambda ann: ann.as_root("GET", "/sessions"),
+    "DELETE /users/{user_id}/sessions": lambda ann: ann.as_root("DELETE", "/sessions"),
+    "DELETE /users/{user_id}/sessions/{id}": lambda ann: ann.as_root("DELETE", f"/sessions/{ann.session_id}"),
     "GET /.well-known/jwks.json": lambda ann: ann.client.get("/.well-known/jwks.json"),
 }
 WAYS_IN = {
@@ -177,19 +216,34 @@ WAYS_IN = {
     "POST /auth/cookie/reauthenticate",
     "POST /auth/jwt/toy",
     "POST /auth/cookie/toy",
+    "POST /auth/sessions/login",
     "GET /oauth/callback",
 }
+GOES_ON = {"POST /auth/sessions/refresh"}
+"""With a session that there is already: an access token, and no new session."""
 
 
 def mount_toy(world: World) -> World:
     world.app.include_router(get_jwks_router())
     for backend in (world.bearer, world.cookie):
         world.app.include_router(get_toy_router(world.fastapi_users, backend), prefix=f"/auth/{backend.name}")
+    mount_sessions(world)
     return world
 
 
+def mount_sessions(world: World) -> None:
+    def get_strategy(user_manager: Any = Depends(world.fastapi_users.get_user_manager)) -> Any:
+        return RefreshTokenStrategy[User, uuid.UUID](user_manager, SECRET)
+
+    backend = AuthenticationBackend[User, uuid.UUID]("sessions", BearerTransport("auth/sessions/login"), get_strategy)
+    users = FastAPIUsers[User, uuid.UUID](world.fastapi_users.get_user_manager, [backend])
+    for router in (users.get_auth_router(backend), get_sessions_router(users, backend)):
+        world.app.include_router(router, prefix="/auth/sessions")
+    world.app.include_router(get_sessions_admin_router(world.fastapi_users), prefix="/users")
+
+
 def mounted_routes() -> set[str]:
-    world = mount_toy(World(create_async_engine("sqlite+aiosqlite://"), manager_class=ToyManager))
+    world = mount_toy(World(create_async_engine("sqlite+aiosqlite://"), manager_class=Walked))
     paths = world.app.openapi()["paths"]
     return {f"{method.upper()} {path}" for path, operations in paths.items() for method in operations}
 
@@ -218,7 +272,7 @@ async def walking(
         root, ann_bearer = await ann.bearer_of_root(), ann.bearer
         monkeypatch.setattr(ann, "bearer_of_root", _answering(root))
         ann.bearer = ann_bearer
-        for strategy_class in (JWTStrategy, DatabaseStrategy):
+        for strategy_class in (JWTStrategy, DatabaseStrategy, RefreshTokenStrategy):
             count_in(strategy_class)
         yield ann, sessions
 
@@ -248,7 +302,7 @@ async def test_no_route_makes_a_session_for_a_user_whose_login_is_interrupted(
 
         assert answer.status_code == 202 if route in WAYS_IN else answer.is_success, answer.text
         assert sessions == []
-        assert not holds_a_session(answer, ann.client)
+        assert holds_a_session(answer, ann.client) == (route in GOES_ON)
 
 
 @pytest.mark.parametrize("route", WALK)
@@ -256,12 +310,12 @@ async def test_the_walk_finds_the_ways_in_when_nothing_interrupts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str
 ) -> None:
     """Or the test above would prove nothing."""
-    async with walking(tmp_path, ToyManager, monkeypatch) as (ann, sessions):
+    async with walking(tmp_path, Walked, monkeypatch) as (ann, sessions):
         answer = await WALK[route](ann)
 
         assert answer.is_success, answer.text
         assert sessions == ([EMAIL] if route in WAYS_IN else [])
-        assert holds_a_session(answer, ann.client) == (route in WAYS_IN)
+        assert holds_a_session(answer, ann.client) == (route in WAYS_IN | GOES_ON)
 
 
 async def test_a_mailed_token_of_the_user_is_no_session_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

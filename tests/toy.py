@@ -2,7 +2,7 @@
 
 import uuid
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import APIRouter, Body, Depends, HTTPException, Request, Response, status
 from sqlalchemy import String
@@ -39,7 +39,7 @@ class ToyPIN(Base):
 class ToyMixin(BaseUserManager[UP, ID]):
     """Writes down which seams were called, in ``toy_log``."""
 
-    _required_settings = ("toy_model", "one_time_secret_model")
+    _required_settings: ClassVar[tuple[str, ...]] = ("toy_model", "one_time_secret_model")
 
     toy_model: type[Any]
     toy_log: list[tuple[Any, ...]]

@@ -31,6 +31,17 @@ class AuthenticationBackend(Generic[models.UP, models.ID]):
         *,
         get_strategy_blocks: bool = False,
     ) -> None:
+        """:raises TypeError: the transport is a class, or the strategy is made already."""
+        if isinstance(transport, type):
+            raise TypeError(
+                f"The backend {name!r} takes a transport, not a class of them: write {transport.__name__}(…)."
+            )
+        if not callable(get_strategy):
+            kind = type(get_strategy).__name__
+            raise TypeError(
+                f"The backend {name!r} takes a function that makes the strategy, and calls it for every request: write "
+                f"get_strategy=lambda: {kind}(…), or the name of a dependency without parentheses."
+            )
         self.name = name
         self.transport = transport
         self.get_strategy = get_strategy

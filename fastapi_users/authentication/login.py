@@ -446,7 +446,7 @@ def document_challenges(backends: Iterable[AuthenticationBackend[Any, Any]]) -> 
     for backend in backends:
         extra = login_openapi_extra(backend)
         if extra is not None:
-            extra["responses"] = responses
+            extra.setdefault("responses", {}).update(responses)
 
 
 def _ticket_secrets(user_manager: BaseUserManager[Any, Any]) -> OneTimeSecrets:

@@ -553,6 +553,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         loaded eagerly (``lazy="joined"``).
     :cvar releases_connections: while a password is hashed, others may use the connection, unless anything but look-ups
         of the adapter ran in the transaction.
+    :raises TypeError: the first two are in the wrong order, or there is no such relationship.
     """
 
     session: AsyncSession
@@ -569,6 +570,15 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         user_table: type[UP],
         oauth_account_table: type[SQLAlchemyBaseOAuthAccountTable[Any]] | None = None,
     ) -> None:
+        if isinstance(session, type) or not isinstance(user_table, type):
+            raise TypeError(
+                "Write SQLAlchemyUserDatabase(session, User): first a session, then the class of the users."
+            )
+        if oauth_account_table is not None and not hasattr(user_table, "oauth_accounts"):
+            raise TypeError(
+                f"{user_table.__name__} has no oauth_accounts, which accounts at providers need: write in it "
+                f'oauth_accounts: Mapped[list[{oauth_account_table.__name__}]] = relationship(lazy="joined").'
+            )
         self.session = cast("AsyncSession", session)
         self.user_table = user_table
         self.oauth_account_table = oauth_account_table
@@ -860,6 +870,12 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         return owner is None or owner.id == owner_id
 
     def store(self, model: type[M]) -> Store[M]:
+        """:raises TypeError: it is no table."""
+        if inspect(model, raiseerr=False) is None:
+            raise TypeError(
+                f"{model.__name__} is no table of SQLAlchemy: write class {model.__name__}(SQLAlchemyBase…Table, Base), "
+                "with the declarative base of your tables."
+            )
         return SQLAlchemyStore(self.session, model)
 
     def transaction(self) -> Any:
@@ -1299,6 +1315,33 @@ async def find_duplicate_emails(
     for email in emails:
         spellings[_folded(email)].append(email)
     return [sorted(group) for group in spellings.values() if len(group) > 1]
+
+
+async def find_duplicate_oauth_accounts(
+    session: "AsyncSession | Session | scoped_session[Session]", oauth_account_table: type[Any]
+) -> list[list[Any]]:
+    """The rows that are of one account at a provider, linked twice: to be settled before a unique constraint is made.
+
+    Of each account, the row whose user is logged in through it comes first.
+    """
+    name, account_id, user_id = (_column(oauth_account_table, key) for key in ("oauth_name", "account_id", "user_id"))
+    twice = (
+        select(name.label("name"), account_id.label("account_id"))
+        .group_by(name, account_id)
+        .having(func.count() > 1)
+        .subquery()
+    )
+    statement = (
+        select(oauth_account_table)
+        .join(twice, (name == twice.c.name) & (account_id == twice.c.account_id))
+        .order_by(user_id)
+    )
+    rows = await _SessionCalls(session).execute(statement, lambda result: result.scalars().unique().all())
+    # Once more, since the collations of MariaDB take ids that differ in letter case for the same.
+    accounts = defaultdict(list)
+    for row in rows:
+        accounts[row.oauth_name, row.account_id].append(row)
+    return [group for group in accounts.values() if len(group) > 1]
 
 
 def _column(table: type[Any], name: str) -> Any:

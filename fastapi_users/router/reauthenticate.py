@@ -1,3 +1,5 @@
+from typing import Annotated
+
 from fastapi import APIRouter, Body, Depends, Request, Response
 
 from fastapi_users import models, schemas
@@ -54,7 +56,7 @@ def get_reauthenticate_router(
     )
     async def reauthenticate(
         request: Request,
-        password: schemas.StorableStr = Body(..., embed=True),
+        password: Annotated[schemas.StorableStr, Body(embed=True)],
         user_token: tuple[models.UP, str] = Depends(get_current_user_token),
         user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
         strategy: Strategy[models.UP, models.ID] = Depends(backend.get_strategy),

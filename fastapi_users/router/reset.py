@@ -1,5 +1,6 @@
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Request, status
 from pydantic import EmailStr
@@ -57,8 +58,8 @@ def get_reset_password_router(
     @router.post("/reset-password", name="reset:reset_password", responses=RESET_PASSWORD_RESPONSES)
     async def reset_password(
         request: Request,
-        token: schemas.StorableStr = Body(...),
-        password: schemas.StorableStr = Body(...),
+        token: Annotated[schemas.StorableStr, Body()],
+        password: Annotated[schemas.StorableStr, Body()],
         user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
         end_sessions: Callable[[models.UP], Awaitable[None]] = Depends(get_session_ender),
     ) -> None:

@@ -1,5 +1,6 @@
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Request, status
 from pydantic import EmailStr
@@ -54,7 +55,7 @@ def get_verify_router(
     @router.post("/verify", name="verify:verify", response_model=user_schema, responses=VERIFY.responses)
     async def verify(
         request: Request,
-        token: schemas.StorableStr = Body(..., embed=True),
+        token: Annotated[schemas.StorableStr, Body(embed=True)],
         user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
         end_sessions: Callable[[models.UP], Awaitable[None]] = Depends(get_session_ender),
     ) -> schemas.U:

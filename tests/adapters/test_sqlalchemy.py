@@ -21,6 +21,7 @@ from fastapi_users.db.sqlalchemy import (
     SQLAlchemyStore,
     SQLAlchemyUserDatabase,
     find_duplicate_emails,
+    find_duplicate_oauth_accounts,
 )
 from fastapi_users.testing import AccessTokenDatabaseSuite, StoreSuite, TransactionSuite, frozen_clock
 from tests.services import DRIVERS, database
@@ -334,6 +335,35 @@ async def test_rows_that_differ_in_letter_case_only_do_not_break_login(tmp_path:
         assert not await logs_in("Case@example.org", "lower case")
         async with world.session_maker() as session:
             assert await find_duplicate_emails(session, User) == [["CASE@example.org", "case@example.org"]]
+
+
+async def test_accounts_that_were_linked_twice_are_found(world: World) -> None:
+    """CONTRACT 16 row 8: as upstream let them be."""
+    emails = ["ann@example.org", "bob@example.org"]
+    ids = [(await world.insert_user(email)).id for email in emails]
+    accounts = [
+        *((user_id, "provider", "shared") for user_id in ids),
+        *((ids[0], "provider", "repeated") for _ in range(2)),
+        *((ids[0], "provider", account_id) for account_id in ("aB", "Ab", "own")),
+        (ids[0], "other", "own"),
+    ]
+    async with world.session_maker() as session:
+        assert await find_duplicate_oauth_accounts(session, OAuthAccount) == []
+        session.add_all(
+            OAuthAccount(
+                user_id=user_id, oauth_name=name, account_id=account_id, access_token="T", account_email=emails[0]
+            )
+            for user_id, name, account_id in accounts
+        )
+        await session.commit()
+
+        groups = await find_duplicate_oauth_accounts(session, OAuthAccount)
+        assert sorted([row.account_id for row in group] for group in groups) == [["repeated"] * 2, ["shared"] * 2]
+        (shared,) = (group for group in groups if group[0].account_id == "shared")
+        assert {row.user_id for row in shared} == {*ids}
+        owner = await SQLAlchemyUserDatabase(session, User, OAuthAccount).get_by_oauth_account("provider", "shared")
+        assert owner is not None
+        assert shared[0].user_id == owner.id
 
 
 class ConnectionLost(SQLAlchemyUserDatabase[User, uuid.UUID]):

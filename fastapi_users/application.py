@@ -1,0 +1,199 @@
+"""An application from outside of its requests, for commands, scripts and tests: its parts, and its dependencies solved."""
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import wraps
+from importlib import import_module
+from inspect import Parameter, Signature, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
+from typing import Any, TypeVar
+
+from fastapi import Depends, FastAPI, Response
+from fastapi.routing import APIRoute
+
+from fastapi_users.authentication import AuthenticationBackend
+from fastapi_users.fastapi_users import FastAPIUsers
+from fastapi_users.manager import BaseUserManager
+
+R = TypeVar("R")
+
+
+class ApplicationError(Exception):
+    """The application cannot be used as it was named; the text says what to write."""
+
+
+class Application:
+    """The facade of an application, and the FastAPI that it is mounted in, where that is known.
+
+    :param app: its lifespan, state and ``dependency_overrides`` count, as they do for its requests.
+    """
+
+    def __init__(self, fastapi_users: FastAPIUsers[Any, Any], app: FastAPI | None = None) -> None:
+        self.fastapi_users = fastapi_users
+        self.app = app
+        self._state: dict[str, Any] = {}
+
+    @property
+    def backends(self) -> list[AuthenticationBackend[Any, Any]]:
+        return list(self.fastapi_users.authenticator.backends)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Between start and end of the application, where its lifespan makes and closes what dependencies need."""
+        if self.app is None:
+            yield
+            return
+        async with self.app.router.lifespan_context(self.app) as state:
+            self._state = dict(state or {})
+            yield
+
+    async def call(self, function: Callable[..., Awaitable[R]]) -> R:
+        """Call it as FastAPI calls a route: what has a ``Depends`` is solved, and closed afterwards.
+
+        :raises ApplicationError: a dependency refuses, as one that wants something of a request does.
+        """
+        results: list[R] = []
+
+        @wraps(function)
+        async def endpoint(*args: Any, **kwargs: Any) -> Response:
+            results.append(await function(*args, **kwargs))
+            return Response(status_code=204)
+
+        endpoint.__signature__ = signature(function)  # type: ignore[attr-defined]  # a function may have one
+        caller = FastAPI(openapi_url=None)
+        caller.add_api_route("/", endpoint, response_model=None)
+        if self.app is not None:
+            caller.state, caller.dependency_overrides = self.app.state, self.app.dependency_overrides
+        answer = await _request(caller, self._state)
+        if not results:
+            raise ApplicationError(f"A dependency of the application refused a call without a request: {answer}")
+        return results[0]
+
+    async def call_with_parts(self, function: Callable[[Any, list[Any]], Awaitable[R]]) -> R:
+        """With the user manager, and the strategies of the backends in their order."""
+
+        async def with_parts(user_manager: Any, **strategies: Any) -> R:
+            return await function(user_manager, list(strategies.values()))
+
+        dependencies = {"user_manager": self.fastapi_users.get_user_manager} | {
+            f"strategy_{number}": backend.get_strategy for number, backend in enumerate(self.backends)
+        }
+        with_parts.__signature__ = Signature(  # type: ignore[attr-defined]  # the same
+            [
+                Parameter(name, Parameter.KEYWORD_ONLY, default=Depends(dependency))
+                for name, dependency in dependencies.items()
+            ]
+        )
+        return await self.call(with_parts)
+
+
+def load_application(reference: str) -> Application:
+    """The application that ``module:name`` stands for.
+
+    The name is that of a ``FastAPI``, of a function that makes one, of the ``FastAPIUsers``, or of the dependency that
+    gives the user manager.
+
+    :raises ApplicationError: it stands for none of these.
+    """
+    module_name, _, name = reference.partition(":")
+    if not name:
+        raise ApplicationError(f"{reference!r} names no application: write module:name, as in app.main:app.")
+    try:
+        found: Any = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise ApplicationError(f"There is no module {module_name!r}: is this the folder of the application?") from error
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ApplicationError(f"The module {module_name!r} has no {name!r}.")
+        found = getattr(found, part)
+    return _application_of(found, reference)
+
+
+def _application_of(found: Any, reference: str) -> Application:
+    if isinstance(found, FastAPI):
+        return Application(_facade_of(found), found)
+    if isinstance(found, FastAPIUsers):
+        return Application(found)
+    if _is_generator_or_coroutine(found) or (callable(found) and signature(found).parameters):
+        return _application_of_dependency(found)
+    made = found() if callable(found) else None
+    if isinstance(made, FastAPI):
+        return Application(_facade_of(made), made)
+    if isinstance(made, BaseUserManager):
+        return _application_of_dependency(found)
+    raise ApplicationError(
+        f"{reference} is neither a FastAPI, nor a FastAPIUsers, nor a dependency that gives a user manager."
+    )
+
+
+def _application_of_dependency(get_user_manager: Any) -> Application:
+    return Application(FastAPIUsers[Any, Any](get_user_manager, []))
+
+
+def _is_generator_or_coroutine(found: Any) -> bool:
+    return isasyncgenfunction(found) or isgeneratorfunction(found) or iscoroutinefunction(found)
+
+
+def _facade_of(app: FastAPI) -> FastAPIUsers[Any, Any]:
+    used = {id(call) for route in _routes_of(app) for call in _calls_of(route.dependant)}
+    facades = {
+        id(value): value
+        for module in list(sys.modules.values())
+        for value in list(getattr(module, "__dict__", {}).values())
+        # Not isinstance(), which asks what stands for something else, and that may answer with an error.
+        if issubclass(type(value), FastAPIUsers) and id(value.get_user_manager) in used
+    }
+    if len(facades) == 1:
+        return next(iter(facades.values()))
+    raise ApplicationError(
+        f"The application has {'several FastAPIUsers' if facades else 'no FastAPIUsers in any module'}: name the one to "
+        "use, as in app.users:fastapi_users."
+    )
+
+
+def _routes_of(router: Any) -> Iterator[APIRoute]:
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            yield route
+        # Newer versions of FastAPI do not copy the routes of a router that is included.
+        included = getattr(route, "original_router", route)
+        if hasattr(included, "routes"):
+            yield from _routes_of(included)
+
+
+def _calls_of(dependant: Any) -> Iterator[Any]:
+    for dependency in dependant.dependencies:
+        yield dependency.call
+        yield from _calls_of(dependency)
+
+
+async def _request(app: FastAPI, state: dict[str, Any]) -> str:
+    """What the answer says."""
+    status, body = 0, b""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        nonlocal status, body
+        status, body = message.get("status", status), body + message.get("body", b"")
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "https",
+        "path": "/",
+        "raw_path": b"/",
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost")],
+        "client": None,
+        "server": ("localhost", 443),
+        "state": state,
+    }
+    await app(scope, receive, send)
+    return f"{status} {body.decode('utf-8', 'replace')}"

@@ -1,0 +1,151 @@
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from operator import eq, ge, gt, le, lt, ne
+from typing import Any
+from uuid import UUID
+
+from fastapi_users._lazy import needs_extra
+from fastapi_users.db.store import Condition, Increment, Where
+from fastapi_users.features.sessions.models import Session
+
+with needs_extra("redis"):
+    import redis.asyncio
+    from redis.exceptions import WatchError
+
+_TIMES = ("rotated_at", "auth_time", "created_at", "last_seen_at", "expires_at", "ends_at")
+
+
+class RedisSessionStore:
+    """Sessions in Redis, which forgets those that have ended: set it as ``sessions_model`` of the manager.
+
+    The ids of users are kept as text. A set for each user knows the own sessions. A change waits for the row to be as it
+    was read (``WATCH``), so that condition and change are one step, as the protocol of stores demands. Nothing here is
+    part of a transaction of the database.
+    """
+
+    def __init__(self, redis: redis.asyncio.Redis, *, key_prefix: str = "fastapi_users_session:") -> None:
+        self.redis = redis
+        self.key_prefix = key_prefix
+
+    async def get(self, where: Where) -> Session | None:
+        rows = await self.list(where, limit=1)
+        return rows[0] if rows else None
+
+    async def list(self, where: Where, *, order_by: str | None = None, limit: int | None = None) -> "list[Session]":
+        found = [_read(raw) for raw in await self._candidates(where)]
+        rows = [row for row in found if row is not None and _matches(row, where)]
+        if order_by is not None:
+            rows.sort(key=lambda row: getattr(row, order_by.removeprefix("-")), reverse=order_by.startswith("-"))
+        return rows[:limit]
+
+    async def create(self, values: Mapping[str, Any]) -> Session:
+        row = Session(**{**values, "user_id": str(values["user_id"])})
+        index = self._index(row.user_id)
+        async with self.redis.pipeline(transaction=True) as pipeline:
+            pipeline.set(self._key(row.id), _written(row), px=_milliseconds_left(row))
+            pipeline.sadd(index, str(row.id))
+            await pipeline.execute()
+        # As long as the longest of them may last; an id whose row is gone leads nowhere.
+        seconds = math.ceil((row.ends_at - _now()).total_seconds())
+        if await self.redis.ttl(index) < seconds:
+            await self.redis.expire(index, seconds)
+        return row
+
+    async def update_where(self, where: Where, values: Mapping[str, Any]) -> int:
+        return sum([await self._update(row.id, where, values) for row in await self.list(where)])
+
+    async def delete_where(self, where: Where) -> int:
+        return sum([await self._delete(row) for row in await self.list(where)])
+
+    async def _update(self, session_id: UUID, where: Where, values: Mapping[str, Any]) -> int:
+        key = self._key(session_id)
+        async with self.redis.pipeline(transaction=True) as pipeline:
+            while True:
+                await pipeline.watch(key)
+                row = _read(await pipeline.get(key))
+                if row is None or not _matches(row, where):
+                    return 0
+                for name, value in values.items():
+                    setattr(row, name, getattr(row, name) + value.by if isinstance(value, Increment) else value)
+                pipeline.multi()  # type: ignore[no-untyped-call]  # redis-py's
+                pipeline.set(key, _written(row), px=_milliseconds_left(row))
+                try:
+                    await pipeline.execute()
+                except WatchError:
+                    continue  # somebody else has changed it: perhaps the condition holds no more
+                return 1
+
+    async def _delete(self, row: Session) -> int:
+        deleted: int = await self.redis.delete(self._key(row.id))
+        await self.redis.srem(self._index(row.user_id), str(row.id))
+        return deleted
+
+    async def _candidates(self, where: Where) -> Sequence[Any]:
+        """The rows, as they are written, among which are all that the condition can select."""
+        if isinstance(where.get("id"), UUID):
+            return [await self.redis.get(self._key(where["id"]))]
+        if "user_id" in where:
+            members: Any = self.redis.smembers(self._index(str(where["user_id"])))
+            keys = [self.key_prefix + _as_text(member) for member in await members]
+        else:
+            keys = [_as_text(key) async for key in self.redis.scan_iter(match=f"{_escaped(self.key_prefix)}*")]
+        return list(await self.redis.mget(keys)) if keys else []
+
+    def _key(self, session_id: UUID) -> str:
+        return f"{self.key_prefix}{session_id}"
+
+    def _index(self, user_id: str) -> str:
+        return f"{_INDEX_PREFIX}{self.key_prefix}{user_id}"
+
+
+_INDEX_PREFIX = "fastapi_users_sessions_of:"
+_OPERATORS = {"<": lt, "<=": le, ">": gt, ">=": ge, "!=": ne}
+
+
+def _matches(row: Session, where: Where) -> bool:
+    return all(_holds(getattr(row, name), value if name != "user_id" else str(value)) for name, value in where.items())
+
+
+def _holds(found: Any, wanted: Any) -> bool:
+    if not isinstance(wanted, Condition):
+        return bool(eq(found, wanted))
+    if wanted.operator == "in":
+        return found in wanted.operand
+    if wanted.operator == "not in":
+        return found not in wanted.operand
+    return bool(_OPERATORS[wanted.operator](found, wanted.operand))
+
+
+def _written(row: Session) -> str:
+    values = {**vars(row), "id": str(row.id)}
+    return json.dumps(
+        {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
+    )
+
+
+def _read(raw: Any) -> Session | None:
+    if raw is None:
+        return None
+    values: dict[str, Any] = json.loads(raw)
+    times = {name: datetime.fromisoformat(values[name]) for name in _TIMES if values[name] is not None}
+    return Session(**{**values, **times, "id": UUID(values["id"])})
+
+
+def _milliseconds_left(row: Session) -> int:
+    return max(1, math.ceil((row.expires_at - _now()).total_seconds() * 1000))
+
+
+def _escaped(prefix: str) -> str:
+    """For a pattern of Redis."""
+    return "".join(f"\\{char}" if char in "*?[]\\^-" else char for char in prefix)
+
+
+def _as_text(value: Any) -> str:
+    """Of a client with or without ``decode_responses``."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

@@ -1,0 +1,604 @@
+"""How sessions go on and end, on every store."""
+
+import uuid
+from collections.abc import AsyncIterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from fastapi import Request
+from httpx import Response
+
+from fastapi_users import BaseUserManager, UUIDIDMixin, schemas
+from fastapi_users.authentication.login import LoginAttempt
+from fastapi_users.features.sessions import SessionNotExists, SessionsMixin
+from fastapi_users.testing import InMemoryStore, frozen_clock
+from tests.features.sessions.application import EMAIL, Application, Client, application_on
+from tests.world import SECRET
+
+DAY = 24 * 3600
+BAD = (400, {"detail": "SESSIONS_BAD_REFRESH_TOKEN"})
+REUSED = (400, {"detail": "SESSIONS_REFRESH_TOKEN_REUSED"})
+
+
+def refusal(answer: Response) -> tuple[int, Any]:
+    return answer.status_code, answer.json()
+
+
+async def test_each_refresh_gives_new_tokens_in_place_of_the_old_ones(application: Application) -> None:
+    client = await application.log_in()
+    first, header = client.refresh_token, client.http.headers["authorization"]
+
+    answer = await client.refresh()
+
+    assert answer.status_code == 200
+    assert set(answer.json()) == {"access_token", "token_type", "expires_in", "refresh_token"}
+    assert (answer.json()["token_type"], answer.json()["expires_in"]) == ("bearer", 900)
+    assert client.refresh_token != first
+    assert client.http.headers["authorization"] != header
+    assert await client.me() == 200
+    assert (await client.refresh()).status_code == 200
+    assert len(await client.sessions()) == 1
+
+
+async def test_a_browser_keeps_itself_logged_in_by_a_cookie_that_goes_to_the_refresh_route_only(
+    application: Application,
+) -> None:
+    with frozen_clock() as clock:
+        client = await application.log_in("cookie")
+        first = client.refresh_token
+        clock.advance(seconds=901)
+        assert await client.me() == 401
+
+        answer = await client.refresh()
+
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert client.refresh_token not in ("", first)
+        assert await client.me() == 200
+
+
+async def test_whoever_comes_again_for_a_lost_answer_gets_the_same_one(application: Application) -> None:
+    with frozen_clock() as clock:
+        client = await application.log_in()
+        parent = client.refresh_token
+        child = (await client.refresh()).json()["refresh_token"]
+        clock.advance(seconds=9)
+
+        answer = await client.present(parent)
+
+        assert answer.json()["refresh_token"] == child
+        assert (await client.refresh()).status_code == 200
+        assert application.thefts == []
+
+
+async def test_a_token_that_was_replaced_long_ago_is_theft_and_ends_the_session(application: Application) -> None:
+    with frozen_clock() as clock:
+        client, other = await application.log_in(), await application.log_in()
+        stolen = client.refresh_token
+        await client.refresh()
+        clock.advance(seconds=12)  # some databases keep whole seconds
+
+        assert refusal(await client.present(stolen)) == REUSED
+
+        assert await client.me() == 401
+        assert refusal(await client.refresh()) == BAD
+        assert refusal(await client.present(stolen)) == BAD  # there is nothing left to end
+        assert await other.me() == 200
+    assert application.thefts == [EMAIL]
+    assert application.event_names.count("refresh_token_theft") == 1
+
+
+async def test_a_grandparent_is_theft_within_the_grace_too(application: Application) -> None:
+    with frozen_clock():
+        client = await application.log_in()
+        grandparent = client.refresh_token
+        await client.refresh()
+        await client.refresh()
+
+        assert refusal(await client.present(grandparent)) == REUSED
+
+
+async def test_without_a_grace_each_repetition_is_theft(tmp_path: Path) -> None:
+    async with application_on("memory", tmp_path, settings={"sessions_grace_seconds": 0}) as application:
+        await application.register()
+        client = await application.log_in()
+        parent = client.refresh_token
+        await client.refresh()
+
+        assert refusal(await client.present(parent)) == REUSED
+
+
+@pytest.mark.parametrize("backend", ["bearer", "cookie"])
+async def test_of_twenty_parallel_refreshes_one_rotates_and_nobody_is_logged_out(
+    application: Application, backend: str
+) -> None:
+    client = await application.log_in(backend)
+    parent, answers = client.refresh_token, list[Response]()
+
+    async def refresh() -> None:
+        answers.append(await client.present(parent))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(refresh)
+
+    assert {answer.status_code for answer in answers} == {204 if backend == "cookie" else 200}
+    children = {
+        answer.cookies["__Secure-session_refresh"] if backend == "cookie" else answer.json()["refresh_token"]
+        for answer in answers
+    }
+    assert len(children) == 1
+    assert (await client.present(children.pop())).is_success
+    assert application.thefts == []
+    async with application.manager() as manager:
+        (session,) = await manager.list_sessions(await manager.get_by_email(EMAIL))
+    assert session.generation == 2
+
+
+async def test_of_twenty_thieves_at_once_the_theft_is_told_once(application: Application) -> None:
+    with frozen_clock() as clock:
+        client = await application.log_in()
+        stolen, codes = client.refresh_token, list[str]()
+        await client.refresh()
+        clock.advance(seconds=3600)
+
+        async def refresh() -> None:
+            codes.append((await client.present(stolen)).json()["detail"])
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(refresh)
+
+    assert {"SESSIONS_REFRESH_TOKEN_REUSED"} <= {*codes} <= {REUSED[1]["detail"], BAD[1]["detail"]}
+    assert application.event_names.count("refresh_token_theft") == len(application.thefts) == 1
+
+
+async def test_a_session_that_nobody_refreshes_ends(application: Application) -> None:
+    with frozen_clock() as clock:
+        client = await application.log_in()
+        clock.advance(seconds=29 * DAY)
+        assert (await client.refresh()).status_code == 200
+        clock.advance(seconds=29 * DAY)
+        assert (await client.refresh()).status_code == 200
+        clock.advance(seconds=30 * DAY)
+
+        assert refusal(await client.refresh()) == BAD
+        assert application.thefts == []
+
+
+async def test_a_session_ends_however_often_it_is_refreshed(application: Application) -> None:
+    with frozen_clock() as clock:
+        client = await application.log_in()
+        for _ in range(4):
+            clock.advance(seconds=22 * DAY)
+            assert (await client.refresh()).status_code == 200
+        clock.advance(seconds=2 * DAY - 100)
+        answer = await client.refresh()
+        assert 99 <= answer.json()["expires_in"] <= 100  # no token outlives its session; MariaDB keeps whole seconds
+        clock.advance(seconds=100)
+
+        assert await client.me() == 401
+        assert refusal(await client.refresh()) == BAD
+
+
+async def test_who_does_not_want_to_be_remembered_is_forgotten_within_a_day(application: Application) -> None:
+    with frozen_clock() as clock:
+        client = await application.log_in("cookie", remember_me="false")
+        for _ in range(2):
+            clock.advance(seconds=DAY // 2 - 10)
+            assert (await client.refresh()).status_code == 204
+        clock.advance(seconds=20)
+
+        assert refusal(await client.refresh()) == BAD
+
+
+async def test_what_has_ended_is_cleaned_up(application: Application) -> None:
+    with frozen_clock() as clock:
+        await application.log_in(remember_me="false")
+        client = await application.log_in()
+        clock.advance(seconds=DAY)
+
+        async with application.manager() as manager:
+            # Redis has forgotten it by itself, if its own clock had gone on as well.
+            assert await manager.cleanup_sessions() in (1, 0)
+            assert await manager.cleanup_sessions() == 0
+        assert (await client.refresh()).status_code == 200
+
+
+async def test_the_oldest_session_ends_where_there_are_too_many(application: Application) -> None:
+    application.manager_class.sessions_limit = 2
+    with frozen_clock() as clock:
+        clients = []
+        for _ in range(3):
+            clients.append(await application.log_in())
+            clock.advance(seconds=5)
+
+        assert [await client.me() for client in clients] == [401, 200, 200]
+        assert application.ends == [("limit",)]
+
+
+async def test_a_user_sees_devices_and_addresses_and_ends_one_session(application: Application) -> None:
+    with frozen_clock() as clock:
+        old = await application.log_in()
+        clock.advance(seconds=5)
+        client = await application.log_in("cookie", agent="curl/8.5.0")
+
+        own, other = await client.sessions()
+        assert (own["device"], other["device"]) == ("curl/8.5.0", "Firefox on Windows")
+        assert (own["is_current"], other["is_current"]) == (True, False)
+        assert own["address"] == "127.0.0.1"
+        assert set(own) == {
+            "id",
+            "device",
+            "address",
+            "created_at",
+            "last_seen_at",
+            "expires_at",
+            "is_current",
+        }
+
+        answer = await client.http.delete(f"/cookie/sessions/{other['id']}")
+
+        assert answer.status_code == 204
+        assert [session["id"] for session in await client.sessions()] == [own["id"]]
+        assert (await old.me(), refusal(await old.refresh())) == (401, BAD)
+        assert await client.me() == 200
+        assert (await client.http.delete(f"/cookie/sessions/{other['id']}")).status_code == 404
+
+
+async def test_when_a_session_was_last_seen_is_written_once_a_minute(application: Application) -> None:
+    with frozen_clock() as clock:
+        client = await application.log_in()
+        (first,) = await client.sessions()
+        clock.advance(seconds=59)
+        assert [session["last_seen_at"] for session in await client.sessions()] == [first["last_seen_at"]]
+        clock.advance(seconds=2)
+        await client.me()
+        (seen,) = await client.sessions()
+
+        assert seen["last_seen_at"] > first["last_seen_at"]
+        assert seen["created_at"] == first["created_at"]
+
+
+async def test_everywhere_else_means_the_other_backends_too(application: Application) -> None:
+    own, bearer, cookie = [await application.log_in(name) for name in ("bearer", "bearer", "cookie")]
+
+    assert (await own.http.delete("/bearer/sessions")).status_code == 204
+
+    assert [await client.me() for client in (own, bearer, cookie)] == [200, 401, 401]
+    assert (await own.refresh()).status_code == 200
+
+    assert (await own.http.delete("/bearer/sessions", params={"includes_current": True})).status_code == 204
+    assert (await own.me(), refusal(await own.refresh())) == (401, BAD)
+    assert application.ends == [("user", True), ("user", False)]
+
+
+async def test_a_superuser_sees_and_ends_the_sessions_of_a_user(application: Application) -> None:
+    user = await application.register("bob@example.org")
+    await application.register("root@example.org", is_superuser=True)
+    root = await application.log_in(email="root@example.org")
+    bobs = [await application.log_in(email="bob@example.org") for _ in range(3)]
+    path = f"/users/{user.id}/sessions"
+
+    listed = (await root.http.get(path)).json()
+    assert [session["is_current"] for session in listed] == [False] * 3
+    assert (await root.http.delete(f"{path}/{await bobs[0].own_id()}")).status_code == 204
+    assert [await bob.me() for bob in bobs] == [401, 200, 200]
+    assert (await root.http.delete(path)).status_code == 204
+    assert [await bob.me() for bob in bobs] == [401, 401, 401]
+    assert (await root.http.get(path)).json() == []
+    assert await root.me() == 200
+    assert (await root.http.delete(f"{path}/{uuid.uuid4()}")).status_code == 404
+    assert application.ends == [("superuser",), ("superuser", False)]
+
+
+async def test_who_logs_out_has_no_session_any_more(application: Application) -> None:
+    for backend in ("bearer", "cookie"):
+        client = await application.log_in(backend)
+        token, access = client.refresh_token, dict(client.http.cookies)
+
+        assert (await client.http.post(f"/{backend}/logout")).status_code == 204
+
+        client.http.cookies.update(access)
+        assert await client.me() == 401
+        assert refusal(await client.present(token)) == BAD
+    assert application.event_names.count("logged_out") == 2
+
+
+async def test_a_session_ends_with_its_refresh_token_alone(application: Application) -> None:
+    """When the access token has expired, the other way to log out is closed."""
+    with frozen_clock() as clock:
+        for backend in ("bearer", "cookie"):
+            client = await application.log_in(backend)
+            first = client.refresh_token
+            await client.refresh()
+            clock.advance(seconds=901)
+            assert (await client.http.post(f"/{backend}/logout")).status_code == 401
+
+            assert (await client.present(first, "refresh/revoke")).status_code == 204
+
+            assert refusal(await client.refresh()) == BAD
+            assert (await client.present("nonsense", "refresh/revoke")).status_code == 204
+
+
+@pytest.mark.parametrize(
+    "change", [{"password": "another horse, another battery"}, {"email": "new@example.org"}], ids=["password", "email"]
+)
+async def test_a_change_of_credentials_ends_the_other_sessions(
+    application: Application, change: dict[str, str]
+) -> None:
+    own, other = await application.log_in("cookie"), await application.log_in("bearer")
+
+    assert (await own.http.patch("/users/me", json=change)).status_code == 200
+
+    assert (await own.me(), await other.me()) == (200, 401)
+    assert (await own.refresh()).status_code == 204
+    assert refusal(await other.refresh()) == BAD
+
+
+async def test_a_reset_ends_every_session(application: Application) -> None:
+    client = await application.log_in()
+    await client.http.post("/forgot-password", json={"email": EMAIL})
+    body = {"token": application.outbox.token(to=EMAIL), "password": "another horse, another battery"}
+
+    assert (await client.stranger().post("/reset-password", json=body)).status_code == 200
+
+    assert (await client.me(), refusal(await client.refresh())) == (401, BAD)
+
+
+@pytest.mark.parametrize("change", [{"password": "another one"}, {"email": "new@example.org"}, {"is_active": False}])
+async def test_a_script_that_changes_credentials_ends_the_sessions(
+    application: Application, change: dict[str, Any]
+) -> None:
+    client = await application.log_in()
+
+    async with application.manager() as manager:
+        await manager.update(schemas.BaseUserUpdate(**change), await manager.get_by_email(EMAIL))
+        user = await manager.get_by_email(change.get("email", EMAIL))
+        await manager.update(schemas.BaseUserUpdate(is_active=True), user)
+
+    assert (await client.me(), refusal(await client.refresh())) == (401, BAD)
+
+
+async def test_nothing_else_that_changes_ends_a_session(application: Application) -> None:
+    client = await application.log_in()
+
+    async with application.manager() as manager:
+        user = await manager.get_by_email(EMAIL)
+        await manager.update(schemas.BaseUserUpdate(is_verified=True), user)
+        await manager._seam_credentials_changed(user, {"otp"}, None)  # a factor
+
+    assert (await client.me(), (await client.refresh()).status_code) == (200, 200)
+
+
+async def test_sessions_stay_where_the_application_wants_them_to(tmp_path: Path) -> None:
+    settings = {"sessions_end_with_credentials": False}
+    async with application_on("memory", tmp_path, settings=settings) as application:
+        await application.register()
+        client = await application.log_in()
+        async with application.manager() as manager:
+            user = await manager.get_by_email(EMAIL)
+            await manager.update(schemas.BaseUserUpdate(password="another one"), user)
+
+        assert (await client.me(), (await client.refresh()).status_code) == (200, 200)
+
+
+async def test_a_deactivated_user_cannot_refresh_and_the_session_is_gone(application: Application) -> None:
+    await application.register("root@example.org", is_superuser=True)
+    root, client = await application.log_in(email="root@example.org"), await application.log_in()
+    user_id = (await client.http.get("/users/me")).json()["id"]
+
+    for is_active in (False, True):
+        answer = await root.http.patch(f"/users/{user_id}", json={"is_active": is_active})
+        assert answer.status_code == 200
+        assert (await client.me(), refusal(await client.refresh())) == (401, BAD)
+
+
+async def test_a_user_who_was_deactivated_behind_our_back_cannot_refresh(application: Application) -> None:
+    client = await application.log_in()
+    async with application.manager() as manager:
+        user = await manager.get_by_email(EMAIL)
+        await manager.user_db.update(user, {"is_active": False})
+
+    assert refusal(await client.refresh()) == BAD
+
+
+async def test_the_sessions_go_with_the_user(application: Application) -> None:
+    client = await application.log_in()
+    async with application.manager() as manager:
+        user = await manager.get_by_email(EMAIL)
+        await manager.delete(user)
+        assert await manager._session_rows().list({}) == []
+
+    assert (await client.me(), refusal(await client.refresh())) == (401, BAD)
+
+
+async def test_a_session_whose_user_is_gone_opens_nothing(app: Application) -> None:
+    client = await app.log_in()
+    async with app.manager() as manager:
+        user = await manager.get_by_email(EMAIL)
+        await manager.user_db.delete(user)
+
+    assert (await client.me(), refusal(await client.refresh())) == (401, BAD)
+
+
+async def test_a_session_of_another_user_cannot_be_ended(application: Application) -> None:
+    await application.register("bob@example.org")
+    ann, bob = await application.log_in(), await application.log_in(email="bob@example.org")
+
+    assert (await bob.http.delete(f"/bearer/sessions/{await ann.own_id()}")).status_code == 404
+
+    assert await ann.me() == 200
+    assert len(await bob.sessions()) == 1
+
+
+async def test_times_and_methods_of_the_login_survive_rotation(application: Application) -> None:
+    with frozen_clock() as clock:
+        client = await application.log_in()
+        clock.advance(seconds=600)
+        await client.refresh()
+        async with application.manager() as manager:
+            (session,) = await manager.list_sessions(await manager.get_by_email(EMAIL))
+
+        assert session.amr == "pwd"
+        assert (clock.now - session.auth_time).total_seconds() == pytest.approx(600, abs=1)
+
+
+async def test_a_session_without_a_request_is_one_of_a_script(application: Application) -> None:
+    async with application.manager() as manager:
+        user = await manager.get_by_email(EMAIL)
+        started = await manager.start_session(user)
+        refreshed = await manager.refresh_session(started.refresh_token)
+        (session,) = await manager.list_sessions(user)
+
+        assert refreshed.user.email == EMAIL
+        assert (session.address, session.agent, session.auth_time, session.amr) == (None, None, None, "")
+        assert await manager.end_all_sessions(user, except_ids=[session.id]) == 0
+        assert await manager.end_all_sessions(user) == 1
+        with pytest.raises(SessionNotExists):
+            await manager.end_session(user, session.id)
+
+
+async def test_where_sessions_come_from_need_not_be_kept(tmp_path: Path) -> None:
+    async with application_on("memory", tmp_path, settings={"sessions_keep_origin": False}) as application:
+        await application.register()
+        client = await application.log_in()
+        (session,) = await client.sessions()
+
+        assert (session["device"], session["address"]) == (None, None)
+
+
+async def test_a_session_ended_between_two_looks_is_no_theft(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await app.log_in()
+
+    async def end_first(manager: Any, *_: Any) -> bool:
+        await manager._session_rows().delete_where({})
+        return False
+
+    monkeypatch.setattr(SessionsMixin, "_rotate", end_first)
+
+    assert refusal(await client.refresh()) == BAD
+    assert app.thefts == []
+
+
+async def test_two_who_find_the_same_theft_tell_of_it_once(app: Application) -> None:
+    client = await app.log_in()
+    session_id = uuid.UUID(await client.own_id())
+    async with app.manager() as manager:
+        user = await manager.get_by_email(EMAIL)
+        for _ in range(2):
+            await manager._end_stolen_session(user, session_id, None)
+
+    assert (app.thefts, app.event_names.count("refresh_token_theft")) == ([EMAIL], 1)
+
+
+async def test_the_key_of_refresh_tokens_is_replaced_without_a_break(app: Application) -> None:
+    with frozen_clock() as clock:
+        client = await app.log_in()
+        parent = client.refresh_token
+        app.manager_class.sessions_secret = SECRET
+        assert refusal(await client.present(parent)) == BAD  # the derived key is none of the list
+
+        client = await app.log_in()
+        app.manager_class.sessions_secret = ["a new secret of more than 32 bytes, yes", SECRET]
+        parent = client.refresh_token
+        child = (await client.refresh()).json()["refresh_token"]
+        app.manager_class.sessions_secret = [
+            "the newest secret of more than 32 bytes",
+            *app.manager_class.sessions_secret,
+        ]
+        repeated = (await client.present(parent)).json()["refresh_token"]  # the same, in another seal
+        app.manager_class.sessions_secret = app.manager_class.sessions_secret[:2]
+        clock.advance(seconds=60)
+        for token in (child, repeated):
+            assert (await client.present(token)).status_code == 200
+
+
+async def test_a_child_whose_key_is_forgotten_cannot_be_given_again(app: Application) -> None:
+    client = await app.log_in()
+    app.manager_class.sessions_secret = [SECRET * 2, SECRET]
+    client = await app.log_in()
+    parent = client.refresh_token
+    await client.refresh()
+    app.manager_class.sessions_secret = [SECRET * 3, SECRET * 4, SECRET * 2]
+    assert (await client.present(parent)).status_code == 200
+
+
+def test_a_manager_without_a_table_is_one_readable_error() -> None:
+    with pytest.raises(TypeError, match="Manager uses SessionsMixin: set sessions_model in it"):
+        type("Manager", (SessionsMixin, UUIDIDMixin, BaseUserManager), {"sessions_model": None})
+
+
+@pytest.fixture
+async def limited(tmp_path: Path) -> AsyncIterator[Application]:
+    async with application_on("memory", tmp_path, settings={"sessions_limit": 1}) as application:
+        await application.register()
+        yield application
+
+
+async def test_of_parallel_logins_no_more_stay_than_the_limit_allows(limited: Application) -> None:
+    clients: list[Client] = []
+
+    async def log_in() -> None:
+        clients.append(await limited.log_in())
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(log_in)
+
+    assert sorted([await client.me() for client in clients]) == [200] + [401] * 4
+
+
+async def test_a_session_that_another_login_ended_first_is_told_of_once(
+    limited: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await limited.log_in()
+
+    async def too_late(*_: Any) -> int:
+        return 0
+
+    monkeypatch.setattr(InMemoryStore, "update_where", too_late)
+    await limited.log_in()
+
+    assert limited.ends == []
+
+
+async def test_what_a_login_tells_of_itself_is_not_taken_for_another_user(app: Application) -> None:
+    ann_client = await app.log_in()
+    bob = await app.register("bob@example.org")
+    async with app.manager() as manager:
+        request = Request({"type": "http", "headers": [(b"user-agent", b"curl/8")], "client": ("192.0.2.1", 1)})
+        attempt = LoginAttempt[Any, Any](
+            user=await manager.get_by_email(EMAIL),
+            methods=("pwd",),
+            auth_time=datetime.now(timezone.utc),
+            backend=app.bearer,
+            request=request,
+        )
+        await manager._seam_before_session(attempt)
+        started = await manager.start_session(bob)
+
+    assert (started.session.address, started.session.agent) == (None, None)
+    assert len(await ann_client.sessions()) == 1
+
+
+@pytest.mark.parametrize(("failures", "is_refreshed"), [(1, True), (4, True), (5, False)])
+async def test_a_deadlock_among_many_refreshes_is_tried_again(
+    app: Application, monkeypatch: pytest.MonkeyPatch, failures: int, is_refreshed: bool
+) -> None:
+    client, update, left = await app.log_in(), InMemoryStore.update_where, [OSError("deadlock")] * failures
+
+    async def fail_first(store: Any, where: Any, values: Any) -> int:
+        if left:
+            raise left.pop()
+        return await update(store, where, values)
+
+    monkeypatch.setattr(InMemoryStore, "update_where", fail_first)
+
+    if is_refreshed:
+        assert (await client.refresh()).status_code == 200
+    else:
+        with pytest.raises(OSError, match="deadlock"):
+            await client.refresh()

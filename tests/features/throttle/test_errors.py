@@ -1,0 +1,22 @@
+from fastapi_users.features.throttle.errors import THROTTLE_RESPONSES, rate_fields, too_many_requests
+from fastapi_users.features.throttle.limits import Rate
+
+
+def test_the_fields_are_those_of_the_draft() -> None:
+    """draft-ietf-httpapi-ratelimit-headers-10, sections 3 and 4"""
+    assert rate_fields("login", Rate(30, 60), remaining=3) == {
+        "RateLimit-Policy": '"login";q=30;w=60',
+        "RateLimit": '"login";r=3',
+    }
+    refusal = too_many_requests("login", Rate(30, 60), 7)
+    assert refusal.headers == {
+        "Retry-After": "7",
+        "RateLimit-Policy": '"login";q=30;w=60',
+        "RateLimit": '"login";r=0;t=7',
+    }
+
+
+def test_the_document_has_the_code_that_is_answered() -> None:
+    (example,) = THROTTLE_RESPONSES[429]["content"]["application/json"]["examples"].values()
+
+    assert example["value"] == {"detail": too_many_requests("login", Rate(1, 1), 1).detail}
