@@ -360,23 +360,24 @@ def _lower_email_index(table: Table) -> Index | None:
 
 
 _LOOK_UP: dict[str, Any] = {"fastapi_users_look_up": True}
-_HAS_ONLY_LOOKED_UP = "fastapi_users_has_only_looked_up"
 
 # A transaction may end early if nothing ran in it but look-ups of ours: neither writes nor locks nor settings of the
-# application are lost. What runs in it, the engine alone sees all of.
+# application are lost. What runs in it, the engine alone sees all of. Its own events, of a connection, would cost each
+# request a tenth of a look-up, in every application; those of the dialect are two calls, and come first, since a
+# listener of the application may end their round.
 
 
-@event.listens_for(Engine, "begin")
-def _note_begin(connection: Connection) -> None:
-    connection.info[_HAS_ONLY_LOOKED_UP] = True
+@event.listens_for(Engine, "do_execute", insert=True)
+@event.listens_for(Engine, "do_executemany", insert=True)
+def _note_statement(_cursor: Any, _statement: str, _parameters: Any, context: Any) -> None:
+    if "fastapi_users_look_up" not in context.execution_options:
+        # Until a session gives it back: the object is not used again.
+        context.root_connection.fastapi_users_ran_more = True
 
 
-@event.listens_for(Engine, "before_cursor_execute")
-def _note_statement(
-    connection: Connection, _cursor: Any, _statement: str, _parameters: Any, context: Any, _is_many: bool
-) -> None:
-    if context is None or "fastapi_users_look_up" not in context.execution_options:
-        connection.info[_HAS_ONLY_LOOKED_UP] = False
+@event.listens_for(Engine, "do_execute_no_params", insert=True)
+def _note_statement_without_parameters(cursor: Any, statement: str, context: Any) -> None:
+    _note_statement(cursor, statement, (), context)
 
 
 def _idle_connections(session: Session, transaction: SessionTransaction) -> list[Connection]:
@@ -392,7 +393,7 @@ def _idle_connections(session: Session, transaction: SessionTransaction) -> list
     # SQLAlchemy has a public name for it since 2.1.7, which does not tell whose the connections are.
     entries = {*getattr(transaction, "_connections", {}).values()}
     are_idle = all(
-        may_commit and is_of_a_pool and not connection.closed and connection.info.get(_HAS_ONLY_LOOKED_UP, False)
+        may_commit and is_of_a_pool and not connection.closed and not hasattr(connection, "fastapi_users_ran_more")
         for connection, _, may_commit, is_of_a_pool in entries
     )
     return [connection for connection, *_ in entries] if are_idle else []
