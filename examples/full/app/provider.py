@@ -32,7 +32,7 @@ def get_provider_routers() -> list[tuple[str, str, APIRouter]]:
         associate_by_email=True,
         is_verified_by_default=True,  # unless the provider says that this one is not
         strict=True,
-        allowed_redirects=[FRONTEND_URL],
+        allowed_redirects=[f"{FRONTEND_URL}/"],
     )
     link = fastapi_users.get_oauth_associate_router(
         provider,
@@ -40,6 +40,6 @@ def get_provider_routers() -> list[tuple[str, str, APIRouter]]:
         OAUTH_STATE_SECRET,
         redirect_url=f"{BASE_URL}/auth/associate/openid/callback",
         strict=True,
-        allowed_redirects=[FRONTEND_URL],
+        allowed_redirects=[f"{FRONTEND_URL}/"],
     )
     return [("/auth/openid", "auth", login), ("/auth/associate/openid", "account", link)]
