@@ -1,6 +1,7 @@
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -353,11 +354,27 @@ async def test_the_account_of_a_provider_is_a_way_in(provider: OIDCProvider, exa
     assert stored.startswith("fernet:")
 
 
-async def test_the_doctor_has_nothing_to_say(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(FOLDER)
-    with in_folder(FOLDER):
-        result = await to_thread.run_sync(CliRunner().invoke, cli, ["doctor"])
-    assert (result.exit_code, result.output) == (0, "Nothing to change.\n")
+async def command(*arguments: str) -> str:
+    with pytest.MonkeyPatch.context() as patch, in_folder(FOLDER):
+        patch.chdir(FOLDER)
+        result = await to_thread.run_sync(CliRunner().invoke, cli, arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+async def test_the_doctor_has_nothing_to_say(environment: None) -> None:
+    assert await command("doctor") == "Nothing to change.\n"
+
+
+async def test_what_has_ended_is_cleaned_up(environment: None) -> None:
+    with imported("app.main", FOLDER) as main, accounts_under_test(main.app, main.fastapi_users) as accounts:
+        async with main.app.router.lifespan_context(main.app):
+            with frozen_clock(datetime.now(timezone.utc) - timedelta(days=100)):
+                user = await accounts.create_user(EMAIL)
+                await accounts.login_as(Example(main, accounts).browser(), user)
+            await accounts.login_as(Example(main, accounts).browser(), user)
+    assert "sessions: 1" in await command("cleanup")
+    assert "sessions: 0" in await command("cleanup")
 
 
 async def test_mails_and_breached_passwords_come_with_their_settings(
@@ -379,8 +396,8 @@ def test_who_names_a_database_has_to_name_the_secrets(secret: str, monkeypatch: 
         monkeypatch.setenv(name, "0123456789" * 4)
     monkeypatch.delenv(secret)
     monkeypatch.setenv("DATABASE_URL", "postgresql+asyncpg://app@db/app")
-    with pytest.raises(KeyError, match=secret), imported("app.settings", FOLDER):
-        pass
+    with pytest.raises(KeyError, match=secret), ExitStack() as stack:
+        stack.enter_context(imported("app.settings", FOLDER))
     monkeypatch.delenv("DATABASE_URL")
     with imported("app.settings", FOLDER) as settings:
         assert len(getattr(settings, secret)) >= 32
