@@ -38,6 +38,7 @@ REFRESH_METHOD = "refresh"
 EndedBy = Literal["user", "superuser", "logout", "limit"]
 """By the user from the list of sessions, by a superuser, by logging out, by the limit on parallel sessions."""
 
+_ATTEMPTS = 5
 _DAY = 24 * 3600
 
 
@@ -289,7 +290,7 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         """One step of the database, so that of twenty who come at once one rotates."""
         now = _now()
         idle_seconds, _ = self._session_lifetimes(is_remembered=session.is_remembered)
-        rotated = await self._session_rows().update_where(
+        rotated = await self._change_session(
             {"id": token.session_id, "digest": token.digest, "expires_at": greater_than(now)},
             {
                 "digest": child.digest,
@@ -317,10 +318,10 @@ class SessionsMixin(BaseUserManager[UP, ID]):
 
     async def _end_stolen_session(self, user: UP, session_id: UUID, request: Request | None) -> None:
         user_id, facts = user.id, await self._facts(request)
-        async with self._transaction():
-            if not await self._session_rows().delete_where({"id": session_id}):
-                return  # by another one who came with it at the same moment
-            await self._seam_event(RefreshTokenTheft(user_id=user_id, request=facts, session_id=session_id))
+        if not await self._end_at_once(session_id):
+            return  # by another one who came with it at the same moment
+        # Not in one transaction: a subscriber that fails must not give the session back.
+        await self._seam_event(RefreshTokenTheft(user_id=user_id, request=facts, session_id=session_id))
         await self._restore(user)
         await self.on_after_refresh_token_theft(user, request)
 
@@ -330,8 +331,23 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         where = {"user_id": user_id, "id": other_than(newest), "expires_at": greater_than(_now())}
         others = await self._session_rows().list(where, order_by="-created_at")
         for session_id in [session.id for session in others][max(0, self.sessions_limit - 1) :]:
-            if await self._session_rows().delete_where({"id": session_id}):
+            if await self._end_at_once(session_id):
                 await self._seam_event(SessionEnded(user_id=user_id, session_id=session_id, by="limit"))
+
+    async def _end_at_once(self, session_id: UUID) -> bool:
+        """Whether it was this one that ended it, of several who may come. The row goes with ``cleanup_sessions``."""
+        now = _now()
+        where = {"id": session_id, "expires_at": greater_than(now)}
+        return await self._change_session(where, {"expires_at": now}) > 0
+
+    async def _change_session(self, where: Mapping[str, Any], values: Mapping[str, Any]) -> int:
+        """Of many who change one row at once, MariaDB lets some run into a deadlock: those try again."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return await self._session_rows().update_where(where, values)
+            except Exception as error:  # noqa: BLE001, PERF203 -- every database has another one; what stays is raised below
+                await self._recover(error)
+        return await self._session_rows().update_where(where, values)
 
     async def _wants_to_be_remembered(
         self, attempt: LoginAttempt[UP, ID] | None, replaced: SessionProtocol[ID] | None

@@ -559,7 +559,7 @@ async def test_a_session_that_another_login_ended_first_is_told_of_once(
     async def too_late(*_: Any) -> int:
         return 0
 
-    monkeypatch.setattr(InMemoryStore, "delete_where", too_late)
+    monkeypatch.setattr(InMemoryStore, "update_where", too_late)
     await limited.log_in()
 
     assert limited.ends == []
@@ -582,3 +582,23 @@ async def test_what_a_login_tells_of_itself_is_not_taken_for_another_user(app: A
 
     assert (started.session.address, started.session.agent) == (None, None)
     assert len(await ann_client.sessions()) == 1
+
+
+@pytest.mark.parametrize(("failures", "is_refreshed"), [(1, True), (4, True), (5, False)])
+async def test_a_deadlock_among_many_refreshes_is_tried_again(
+    app: Application, monkeypatch: pytest.MonkeyPatch, failures: int, is_refreshed: bool
+) -> None:
+    client, update, left = await app.log_in(), InMemoryStore.update_where, [OSError("deadlock")] * failures
+
+    async def fail_first(store: Any, where: Any, values: Any) -> int:
+        if left:
+            raise left.pop()
+        return await update(store, where, values)
+
+    monkeypatch.setattr(InMemoryStore, "update_where", fail_first)
+
+    if is_refreshed:
+        assert (await client.refresh()).status_code == 200
+    else:
+        with pytest.raises(OSError, match="deadlock"):
+            await client.refresh()
