@@ -246,7 +246,7 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         return ended
 
     async def cleanup_sessions(self) -> int:
-        """Delete those that have ended, and tell how many those were. Call it now and then, from a cron job say."""
+        """Delete those that have ended, and tell how many those were: ``fastapi-users cleanup`` does it."""
         return await self._session_rows().delete_where({"expires_at": at_most(_now())})
 
     async def on_after_refresh_token_theft(self, user: UP, request: Request | None = None) -> None:
@@ -276,6 +276,9 @@ class SessionsMixin(BaseUserManager[UP, ID]):
     async def _seam_before_delete(self, user: UP, request: Request | None) -> None:
         await super()._seam_before_delete(user, request)
         await self._session_rows().delete_where({"user_id": user.id})
+
+    async def _cleanup_sessions(self) -> int:
+        return await self.cleanup_sessions()
 
     async def _rotate(
         self,

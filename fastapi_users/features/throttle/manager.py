@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import Request, Response
 from fastapi.requests import HTTPConnection
@@ -43,7 +43,7 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
     Operations without a request are a script's or the application's own, and are not counted.
     """
 
-    _required_settings = ("throttle",)
+    _required_settings: ClassVar[tuple[str, ...]] = ("throttle",)
 
     throttle: Throttle
 
