@@ -29,6 +29,7 @@ class BeanieBaseSession(BaseModel):
     user_id: PydanticObjectId
     digest: str
     previous_digest: str | None
+    credentials_digest: str
     generation: int
     rotated_at: _Moment
     is_remembered: bool

@@ -1,3 +1,4 @@
+import hmac
 import secrets
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -22,6 +23,7 @@ from fastapi_users.features.sessions.rotation import (
     RefreshToken,
     Verdict,
     child_of,
+    credentials_digest,
     idle_end,
     judge,
     repeated_child,
@@ -141,6 +143,7 @@ class SessionsMixin(BaseUserManager[UP, ID]):
                 "user_id": user_id,
                 "digest": token.digest,
                 "previous_digest": None,
+                "credentials_digest": self._session_credentials(user)[0],
                 "generation": token.generation,
                 "rotated_at": now,
                 "is_remembered": is_remembered,
@@ -171,7 +174,8 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         client that comes again since it lost the answer.
 
         :raises RefreshTokenReused: it was replaced before; the session has ended by this.
-        :raises InvalidRefreshToken: it does not count.
+        :raises InvalidRefreshToken: it does not count; or password or address are others since, whoever changed them, by
+            which the session ends unless ``sessions_end_with_credentials`` is off.
         :raises UserNotVerified: and ``requires_verification`` is set. The token still counts.
         """
         keys = self._session_keys()
@@ -184,7 +188,12 @@ class SessionsMixin(BaseUserManager[UP, ID]):
             refuse_unfit(user, requires_verification=requires_verification)
         except BadCredentials as error:
             raise InvalidRefreshToken from error
-        is_rotated = await self._rotate(session, token, child_of(token, keys[0]), request)
+        if not self._is_of_these_credentials(session, user):
+            # Of what was read only: a change that spares it is just writing the new ones.
+            where = {"id": session.id, "credentials_digest": session.credentials_digest}
+            await self._session_rows().delete_where(where)
+            raise InvalidRefreshToken
+        is_rotated = await self._rotate(session, user, token, child_of(token, keys[0]), request)
         current = await self._live_session(token.session_id)
         await self._restore(user)
         if current is None:  # ended at this very moment
@@ -242,6 +251,8 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         """All but these, and tell how many those were."""
         exempt = {"id": none_of(except_ids)} if except_ids else {}
         ended = await self._session_rows().delete_where({"user_id": user.id, **exempt})
+        for session_id in except_ids or []:
+            await self._keep_session(user, session_id)
         await self._restore(user)
         return ended
 
@@ -280,9 +291,25 @@ class SessionsMixin(BaseUserManager[UP, ID]):
     async def _cleanup_sessions(self) -> int:
         return await self.cleanup_sessions()
 
+    async def _keep_session(self, user: UP, session_id: UUID) -> None:
+        """It belongs to the credentials that its user has now."""
+        where, digest = {"id": session_id, "user_id": user.id}, self._session_credentials(user)[0]
+        await self._session_rows().update_where(where, {"credentials_digest": digest})
+        await self._restore(user)
+
+    def _is_of_these_credentials(self, session: SessionProtocol[ID], user: UP) -> bool:
+        known = session.credentials_digest
+        current = [hmac.compare_digest(known, digest) for digest in self._session_credentials(user)]
+        return any(current) or not self.sessions_end_with_credentials
+
+    def _session_credentials(self, user: UP) -> list[str]:
+        """Digests by each key, the newest first."""
+        return [credentials_digest(user.hashed_password, user.email, key) for key in self._session_keys()]
+
     async def _rotate(
         self,
         session: SessionProtocol[ID],
+        user: UP,
         token: RefreshToken,
         child: RefreshToken,
         request: Request | None,
@@ -290,6 +317,9 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         """One step of the database, so that of twenty who come at once one rotates."""
         now = _now()
         idle_seconds, _ = self._session_lifetimes(is_remembered=session.is_remembered)
+        known, digests = session.credentials_digest, self._session_credentials(user)
+        # Under another key, which may be forgotten soon. Otherwise it stays: a change may just have written another one.
+        renewed = {"credentials_digest": digests[0]} if known in digests[1:] else {}
         rotated = await self._change_session(
             {"id": token.session_id, "digest": token.digest, "expires_at": greater_than(now)},
             {
@@ -298,6 +328,7 @@ class SessionsMixin(BaseUserManager[UP, ID]):
                 "generation": child.generation,
                 "rotated_at": now,
                 "last_seen_at": now,
+                **renewed,
                 "expires_at": idle_end(now, idle_seconds=idle_seconds, ends_at=session.ends_at),
                 **await self._session_origin(request),
             },

@@ -9,6 +9,7 @@ from fastapi_users.models import ID
 class SessionProtocol(Protocol[ID]):
     """A row, which is one session of one user on one device. The times know their zone; ``digest`` changes at each refresh.
 
+    ``credentials_digest`` tells whether password and address are those of its making, or of a change that spared it.
     ``expires_at`` is the end unless the session is refreshed before, ``ends_at`` the end in any case. ``amr`` are RFC 8176
     values with spaces between them. ``address`` and ``agent`` are those of the login or of the last refresh.
     """
@@ -17,6 +18,7 @@ class SessionProtocol(Protocol[ID]):
     user_id: ID
     digest: str
     previous_digest: str | None
+    credentials_digest: str
     generation: int
     rotated_at: datetime
     is_remembered: bool
@@ -41,6 +43,7 @@ class Session:
     user_id: Any
     digest: str = field(repr=False)
     previous_digest: str | None = field(repr=False)
+    credentials_digest: str = field(repr=False)
     generation: int
     rotated_at: datetime
     is_remembered: bool

@@ -107,6 +107,12 @@ def repeated_child(parent: RefreshToken, *, current: str, keys: Sequence[str]) -
     return next((child for child in children if hmac.compare_digest(child.digest, current)), None)
 
 
+def credentials_digest(hashed_password: str, email: str, key: str) -> str:
+    """Whether both are still the same can be told from it with the key only, and neither of them from it."""
+    message = f"{len(hashed_password)}:{hashed_password}{email}".encode("utf-8", "surrogatepass")
+    return _text(_mac(key, b"credentials", message))
+
+
 def idle_end(now: datetime, *, idle_seconds: int, ends_at: datetime) -> datetime:
     """When a session ends that nobody refreshes: ``ends_at`` at the latest."""
     return min(now + timedelta(seconds=idle_seconds), ends_at)

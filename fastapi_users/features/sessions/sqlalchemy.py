@@ -21,6 +21,7 @@ class SQLAlchemyBaseSessionTable(Generic[ID]):
         user_id: ID
         digest: str
         previous_digest: str | None
+        credentials_digest: str
         generation: int
         rotated_at: datetime
         is_remembered: bool
@@ -36,6 +37,7 @@ class SQLAlchemyBaseSessionTable(Generic[ID]):
         id: Mapped[UUID_ID] = mapped_column(GUID, primary_key=True, default=uuid.uuid4)
         digest: Mapped[str] = mapped_column(String(length=43), nullable=False)
         previous_digest: Mapped[str | None] = mapped_column(String(length=43), nullable=True)
+        credentials_digest: Mapped[str] = mapped_column(String(length=43), nullable=False)
         generation: Mapped[int] = mapped_column(Integer, nullable=False)
         rotated_at: Mapped[datetime] = mapped_column(TIMESTAMPAware(timezone=True), nullable=False)
         is_remembered: Mapped[bool] = mapped_column(Boolean, nullable=False)

@@ -85,6 +85,7 @@ class RefreshTokenStrategy(JWTStrategy[UP, ID], Generic[UP, ID]):
         if found is None or claims.get("sub") != str(user.id):
             return None
         row, _ = found
+        await self.user_manager._keep_session(user, row.id)  # noqa: SLF001 -- the same feature, and none for applications
         return await self._access_token(user, row, self._seconds_left(row, datetime.now(timezone.utc)))
 
     async def destroy_token(self, token: str, user: UP) -> None:

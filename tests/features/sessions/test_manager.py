@@ -10,13 +10,16 @@ import anyio
 import pytest
 from fastapi import Request
 from httpx import Response
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
 
 from fastapi_users import BaseUserManager, UUIDIDMixin, schemas
 from fastapi_users.authentication.login import LoginAttempt
-from fastapi_users.features.sessions import SessionNotExists, SessionsMixin
+from fastapi_users.features.sessions import InvalidRefreshToken, RefreshTokenStrategy, SessionNotExists, SessionsMixin
+from fastapi_users.password import PasswordHelper
 from fastapi_users.testing import InMemoryStore, frozen_clock
 from tests.features.sessions.application import EMAIL, Application, Client, application_on
-from tests.world import SECRET
+from tests.world import PASSWORD, SECRET
 
 DAY = 24 * 3600
 BAD = (400, {"detail": "SESSIONS_BAD_REFRESH_TOKEN"})
@@ -360,6 +363,81 @@ async def test_a_script_that_changes_credentials_ends_the_sessions(
         await manager.update(schemas.BaseUserUpdate(is_active=True), user)
 
     assert (await client.me(), refusal(await client.refresh())) == (401, BAD)
+
+
+async def test_a_password_changed_past_the_sessions_ends_them_at_the_next_refresh(application: Application) -> None:
+    """By an application beside this one whose manager knows nothing of them, or where ending them has failed."""
+    client, other = await application.log_in(), await application.log_in("cookie")
+    async with application.manager() as manager:
+        user = await manager.get_by_email(EMAIL)
+        hashed_password = manager.password_helper.hash("another horse, another battery")
+        await manager.user_db.update(user, {"hashed_password": hashed_password})
+
+    for each in (client, other):
+        assert (await each.me(), refusal(await each.refresh())) == (401, BAD)
+    async with application.manager() as manager:
+        assert await manager.list_sessions(await manager.get_by_email(EMAIL)) == []
+    assert application.thefts == []
+
+
+async def test_sessions_end_though_another_backend_fails_to_end_its_own(
+    app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, thief = await app.log_in(), await app.log_in()
+
+    async def fail(*_: Any, **__: Any) -> int:
+        raise ConnectionError
+
+    monkeypatch.setattr(RefreshTokenStrategy, "destroy_all_tokens", fail)
+    with pytest.raises(ConnectionError):
+        await own.http.patch("/users/me", json={"password": "another horse, another battery"})
+
+    assert (await thief.me(), refusal(await thief.refresh())) == (401, BAD)
+
+
+async def test_a_login_that_comes_between_the_end_of_the_sessions_and_the_new_password_is_refused_later(
+    app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, seam = list[Client](), SessionsMixin._seam_credentials_changed
+
+    async def log_in_first(manager: Any, user: Any, changed: set[str], request: Any) -> None:
+        await seam(manager, user, changed, request)
+        hashed_password, user.hashed_password = user.hashed_password, old_hash
+        late.append(await app.log_in())  # with a database, from where the change is not committed yet
+        user.hashed_password = hashed_password
+
+    async with app.manager() as manager:
+        user = await manager.get_by_email(EMAIL)
+        old_hash = user.hashed_password
+        monkeypatch.setattr(SessionsMixin, "_seam_credentials_changed", log_in_first)
+        await manager.update(schemas.BaseUserUpdate(password="another one"), user)
+
+    assert refusal(await late[0].refresh()) == BAD
+
+
+async def test_a_better_hash_ends_sessions_on_other_devices_as_it_ends_jwts(application: Application) -> None:
+    async with application.manager() as manager:
+        user = await manager.get_by_email(EMAIL)
+        old = PasswordHelper(PasswordHash((Argon2Hasher(time_cost=2, memory_cost=8, parallelism=1),)))
+        await manager.user_db.update(user, {"hashed_password": old.hash(PASSWORD)})
+        started = await manager.start_session(user)
+
+    own = await application.log_in()
+
+    assert (await own.refresh()).status_code == 200
+    async with application.manager() as manager:
+        with pytest.raises(InvalidRefreshToken):
+            await manager.refresh_session(started.refresh_token)
+
+
+async def test_the_key_that_binds_a_session_to_its_credentials_is_replaced_with_the_others(app: Application) -> None:
+    app.manager_class.sessions_secret = SECRET
+    client = await app.log_in()
+    app.manager_class.sessions_secret = ["a new secret of more than 32 bytes, yes", SECRET]
+    assert (await client.refresh()).status_code == 200
+    app.manager_class.sessions_secret = app.manager_class.sessions_secret[:1]
+
+    assert (await client.refresh()).status_code == 200
 
 
 async def test_nothing_else_that_changes_ends_a_session(application: Application) -> None:

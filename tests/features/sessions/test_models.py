@@ -17,4 +17,8 @@ def test_every_kind_of_row_has_what_the_protocol_names_and_nothing_else() -> Non
 
 
 def test_no_digest_is_shown_in_a_log() -> None:
-    assert [field.name for field in fields(Session) if not field.repr] == ["digest", "previous_digest"]
+    assert [field.name for field in fields(Session) if not field.repr] == [
+        "digest",
+        "previous_digest",
+        "credentials_digest",
+    ]

@@ -27,7 +27,14 @@ def values(**own: Any) -> dict[str, Any]:
     now = datetime.now(timezone.utc)
     moment = dict.fromkeys(("rotated_at", "created_at", "last_seen_at"), now)
     end = dict.fromkeys(("expires_at", "ends_at"), now + timedelta(hours=1))
-    texts = {"digest": "D", "previous_digest": None, "amr": "pwd", "address": None, "agent": None}
+    texts = {
+        "digest": "D",
+        "previous_digest": None,
+        "credentials_digest": "C",
+        "amr": "pwd",
+        "address": None,
+        "agent": None,
+    }
     row = {"id": uuid.uuid4(), "user_id": 7, "generation": 0, "is_remembered": True, "auth_time": None}
     return {**row, **texts, **moment, **end, **own}
 

@@ -13,6 +13,7 @@ def test_what_a_user_is_shown_of_a_session_is_nothing_to_use_it_with() -> None:
         user_id=1,
         digest="DIGEST",
         previous_digest="PREVIOUS",
+        credentials_digest="CREDENTIALS",
         generation=7,
         rotated_at=NOW,
         is_remembered=True,
