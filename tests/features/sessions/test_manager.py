@@ -632,6 +632,26 @@ async def test_of_parallel_logins_no_more_stay_than_the_limit_allows(limited: Ap
     assert sorted([await client.me() for client in clients]) == [200] + [401] * 4
 
 
+async def test_two_logins_at_once_that_see_each_other_do_not_end_each_other(
+    limited: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[uuid.UUID] = []
+
+    async def see_and_wait(_manager: Any, session_id: uuid.UUID) -> bool:
+        chosen.append(session_id)
+        return False
+
+    monkeypatch.setattr(SessionsMixin, "_end_at_once", see_and_wait)
+    with frozen_clock():  # at the same moment, so that the ids decide
+        for _ in range(2):
+            await limited.log_in()
+        async with limited.manager() as manager:
+            await manager._end_sessions_beyond_limit((await manager.get_by_email(EMAIL)).id)
+
+    assert len(chosen) == 2
+    assert chosen[0] == chosen[1]
+
+
 async def test_a_session_that_another_login_ended_first_is_told_of_once(
     limited: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
