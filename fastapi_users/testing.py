@@ -14,10 +14,11 @@ from operator import eq, ge, gt, le, lt, ne
 from typing import Any, ClassVar, Generic
 from unittest import mock
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 
 from fastapi_users._lazy import needs_extra
 from fastapi_users.application import Application
+from fastapi_users.authentication.login import LoginAttempt
 from fastapi_users.authentication.strategy.base import Authentication, Strategy, current_authentication
 from fastapi_users.authentication.strategy.db import AP, AccessTokenDatabase
 from fastapi_users.db.base import BaseUserDatabase, run_callbacks
@@ -404,7 +405,8 @@ class Accounts:
     async def login_as(self, client: Any, user: Any, *, backend: str | None = None) -> Any:
         """Give a client of httpx a session of this user, and the client back.
 
-        There is no login: nobody asks for a second factor, no hook is called. What the session does is real.
+        There is no login: nobody asks for a second factor, no hook is called. What the session does is real, and what
+        features give a client with it comes too, such as the cookie that refreshes it.
 
         :param backend: its name; the first one, if there is none.
         """
@@ -413,25 +415,34 @@ class Accounts:
             raise LookupError(f"There is no backend {backend!r}: those of the application are {', '.join(names)}.")
         position = 0 if backend is None else names.index(backend)
         transport = self.application.backends[position].transport
-
-        async def begin_session(user_manager: Any, strategies: list[Any]) -> str:
-            token: str = await strategies[position].write_token(await user_manager.get(user.id))
-            return token
-
         authentication = Authentication(methods=("pwd",), time=datetime.now(timezone.utc).replace(microsecond=0))
+
+        async def begin_session(user_manager: Any, strategies: list[Any]) -> Response:
+            stored = await user_manager.get(user.id)
+            token = await strategies[position].write_token(stored)
+            answer = await transport.get_login_response(token)
+            if "set-cookie" not in answer.headers:
+                client.headers["Authorization"] = f"Bearer {token}"
+            attempt = LoginAttempt[Any, Any](
+                user=stored,
+                methods=authentication.methods,
+                auth_time=authentication.time,
+                backend=self.application.backends[position],
+                request=None if self.application.app is None else _request_of(self.application.app),
+            )
+            await user_manager._seam_after_login(attempt, answer)
+            return answer
+
         reset = current_authentication.set(authentication)
         try:
-            token = await self.application.call_with_parts(begin_session)
+            answer = await self.application.call_with_parts(begin_session)
         finally:
             current_authentication.reset(reset)
-        answer = await transport.get_login_response(token)
         cookies = SimpleCookie()
         for header in answer.headers.getlist("set-cookie"):
             cookies.load(header)
         for name, cookie in cookies.items():
-            client.cookies.set(name, cookie.value)
-        if not cookies:
-            client.headers["Authorization"] = f"Bearer {token}"
+            client.cookies.set(name, cookie.value, path=cookie["path"] or "/")
         return client
 
     @contextmanager
@@ -485,6 +496,23 @@ def accounts_under_test(app: FastAPI | None, fastapi_users: FastAPIUsers[Any, An
 
     with mock.patch.object(BaseUserManager, "__init__", init_for_tests):
         yield Accounts(Application(fastapi_users, app), outbox)
+
+
+def _request_of(app: FastAPI) -> Request:
+    """Whoever gives a client a cookie may want to know the address of a route, and of the client."""
+    return Request(
+        {
+            "type": "http",
+            "method": "POST",
+            "scheme": "https",
+            "path": "/",
+            "root_path": app.root_path,
+            "query_string": b"",
+            "headers": [(b"host", b"localhost")],
+            "client": ("127.0.0.1", 0),
+            "app": app,
+        }
+    )
 
 
 class _ActingStrategy(Strategy[Any, Any]):

@@ -1,3 +1,4 @@
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from fastapi_users import insecure
+from fastapi_users.db import sqlalchemy
 from fastapi_users.hashing import hashing_pool
 from tests import services
 from tests.world import World
@@ -48,6 +50,11 @@ def nobody_was_warned(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said once per process is said once per test."""
     for told in ("_told", "_told_secrets"):
         monkeypatch.setattr(insecure, told, set())
+
+
+@pytest.fixture(autouse=True)
+def whatever_is_soon_on_a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlalchemy, "_SOON_SECONDS", math.inf)
 
 
 @pytest.fixture

@@ -38,8 +38,8 @@ from fastapi_users.mail import Message
 from fastapi_users.password import PasswordHelper
 from fastapi_users.testing import Outbox
 from tests import services
-from tests.test_one_door import CREDENTIALS, EMAIL, WALK, Ann, mount_toy, walking
-from tests.toy import ToyManager, ToyPIN
+from tests.test_one_door import CREDENTIALS, EMAIL, WALK, Ann, Walked, mount_toy, walking
+from tests.toy import ToyPIN
 from tests.world import PASSWORD, SECRET, Base, OneTimeSecret, User, World
 
 Headers = list[tuple[bytes, bytes]]
@@ -192,7 +192,7 @@ async def mount_numbered_users(world: World) -> dict[str, str]:
 async def opened(engine: str, folder: Path) -> AsyncIterator[tuple[Ann, dict[str, Headers], list[str]]]:
     """Ann, the headers of a superuser, by the path, and what an application that logs 422 answers would write."""
     reports: list[str] = []
-    async with services.database(engine, folder) as url, World.on(url, manager_class=ToyManager) as world:
+    async with services.database(engine, folder) as url, World.on(url, manager_class=Walked) as world:
         current_user = world.fastapi_users.authenticator.current_websocket_user(active=True)
 
         @world.app.exception_handler(RequestValidationError)
@@ -933,13 +933,13 @@ STORED_HASHES = {
 }
 
 
-class DefaultHasherManager(ToyManager):
+class DefaultHasherManager(Walked):
     def __init__(self, user_db: Any, world: World) -> None:
         super().__init__(user_db, world)
         self.password_helper = PasswordHelper()
 
 
-@pytest.mark.parametrize("manager_class", [ToyManager, DefaultHasherManager])
+@pytest.mark.parametrize("manager_class", [Walked, DefaultHasherManager])
 @pytest.mark.parametrize("stored", STORED_HASHES.values(), ids=STORED_HASHES)
 async def test_a_stored_hash_that_nobody_can_read_is_no_error_page(
     tmp_path: Path, manager_class: type[Any], stored: str
@@ -995,7 +995,7 @@ class FailingMailer:
         raise OSError("The server is down.")
 
 
-class LoggingManager(ToyManager):
+class LoggingManager(Walked):
     """Its mails are the library's, and every one of them ends in the log."""
 
     notify_new_login = True
@@ -1045,7 +1045,7 @@ async def test_nothing_but_the_return_from_a_provider_changes_anything_by_get(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str
 ) -> None:
     """Requirement 71 (ASVS 3.5.3)."""
-    async with walking(tmp_path, ToyManager, monkeypatch) as (ann, _):
+    async with walking(tmp_path, Walked, monkeypatch) as (ann, _):
         before = await rows_of(ann.world)
         answer = await WALK[route](ann)
 

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastapi_users import FastAPIUsers
 from fastapi_users.authentication import AuthenticationBackend, BearerTransport, JWTStrategy
-from fastapi_users.authentication.login import LoginAttempt, LoginInterrupted
+from fastapi_users.authentication.login import LoginAttempt, LoginInterrupted, document_challenges
 from fastapi_users.authentication.strategy import DatabaseStrategy
 from fastapi_users.features.sessions import (
     RefreshTokenStrategy,
@@ -237,6 +237,7 @@ def mount_sessions(world: World) -> None:
 
     backend = AuthenticationBackend[User, uuid.UUID]("sessions", BearerTransport("auth/sessions/login"), get_strategy)
     users = FastAPIUsers[User, uuid.UUID](world.fastapi_users.get_user_manager, [backend])
+    document_challenges([backend])  # which the toy may ask for here as well
     for router in (users.get_auth_router(backend), get_sessions_router(users, backend)):
         world.app.include_router(router, prefix="/auth/sessions")
     world.app.include_router(get_sessions_admin_router(world.fastapi_users), prefix="/users")

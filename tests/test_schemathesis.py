@@ -31,8 +31,8 @@ from fastapi_users.authentication import JWTStrategy
 from fastapi_users.authentication.strategy import DatabaseStrategy
 from fastapi_users.testing import weak_password_helper
 from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase
-from tests.test_one_door import mount_toy, mounted_routes
-from tests.toy import ToyManager, ToyPIN
+from tests.test_one_door import Walked, mount_toy, mounted_routes
+from tests.toy import ToyPIN
 from tests.world import PASSWORD, SECRET, AccessToken, Base, OAuthAccount, User, World
 
 EXAMPLES = 10
@@ -53,7 +53,7 @@ IDS = {name: uuid.uuid5(uuid.NAMESPACE_URL, name) for name in ("user", "superuse
 
 
 def document() -> dict[str, Any]:
-    world = mount_toy(World(create_async_engine("sqlite+aiosqlite://"), manager_class=ToyManager))
+    world = mount_toy(World(create_async_engine("sqlite+aiosqlite://"), manager_class=Walked))
     openapi: dict[str, Any] = world.app.openapi()
     return openapi
 
@@ -106,6 +106,8 @@ class Stage:
             return {"code": ["CODE"], "state": [await self.state(path.replace("callback", "authorize"))]}
         if path.endswith("/toy"):
             return {"pin": ["1234"], "ticket": [await self.ticket(path.replace("toy", "login"))]}
+        if path.startswith("/auth/sessions/refresh"):
+            return {"refresh_token": [await self.refresh_token()]}
         mails = {"/auth/verify": "/auth/request-verify-token", "/auth/reset-password": "/auth/forgot-password"}
         return {**values, "token": [await self.mailed(mails[path])]} if path in mails else values
 
@@ -118,6 +120,13 @@ class Stage:
         answer = await self.client.get(path)
         url: str = answer.json().get("authorization_url", "https://provider.test/?state=none")
         return parse_qs(urlsplit(url).query)["state"][0]
+
+    async def refresh_token(self) -> str:
+        async with self.world.session_maker() as session:
+            manager = self.world.make_manager(session)
+            started = await manager.start_session(await manager.get(IDS["other"]))
+            token: str = started.refresh_token
+            return token
 
     async def ticket(self, path: str) -> str:
         answer = await self.client.post(path, data={"username": "other@example.org", "password": PASSWORD})
@@ -140,7 +149,7 @@ def portal() -> Iterator[BlockingPortal]:
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory, portal: BlockingPortal) -> Iterator[Stage]:
     url = f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('schemathesis') / 'test.db'}"
-    opening = World.on(url, manager_class=ToyManager)
+    opening = World.on(url, manager_class=Walked)
     with portal.wrap_async_context_manager(opening) as world:
         yield Stage(mount_toy(world))
 

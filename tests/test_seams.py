@@ -6,19 +6,25 @@ import re
 import textwrap
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from importlib import import_module
 from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 
-from fastapi_users import BaseUserManager, UUIDIDMixin
+from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin
+from fastapi_users.authentication import AuthenticationBackend, BearerTransport
+from fastapi_users.features.sessions import RefreshTokenStrategy, get_sessions_router
+from fastapi_users.features.throttle import Throttle, get_throttled_router
 from fastapi_users.testing import weak_password_helper
+from tests.features.sessions.application import SessionRow
 from tests.toy import SecondToyMixin, ToyMixin, ToyPIN, get_toy_router
-from tests.world import PASSWORD, SECRET, OneTimeSecret, User, UserCreate, UserManager, UserRead, World
+from tests.world import PASSWORD, SECRET, OneTimeSecret, User, UserCreate, UserManager, UserRead, UserUpdate, World
 
+ROOT = Path(__file__).parents[1]
 EMAIL = "ann@example.org"
 CREDENTIALS = {"username": EMAIL, "password": PASSWORD}
 SEAMS = {
@@ -230,6 +236,100 @@ async def test_the_order_of_the_mixins_does_not_matter(tmp_path: Path, mixins: t
     assert world.hooks == [("logged in", EMAIL), ("logged in", EMAIL)]
 
 
+def features() -> list[type[Any]]:
+    """The mixin of every feature folder, and the toys."""
+    modules = [
+        import_module(f"fastapi_users.features.{path.parent.name}.manager")
+        for path in sorted((ROOT / "fastapi_users" / "features").glob("*/manager.py"))
+    ]
+    mixins = [value for module in modules for name, value in vars(module).items() if name.endswith("Mixin")]
+    return [*mixins, ToyMixin, SecondToyMixin]
+
+
+def some_orders() -> Iterator[tuple[type[Any], ...]]:
+    """Each feature first, last and between, and every two of them in both orders."""
+    for order in (features(), features()[::-1]):
+        for start in range(len(order)):
+            yield (*order[start:], *order[:start])
+
+
+@asynccontextmanager
+async def full_world(folder: Path, mixins: tuple[type[Any], ...]) -> AsyncIterator[World]:
+    """A manager with every feature there is, and a backend with refresh tokens."""
+    settings = {
+        "toy_model": ToyPIN,
+        "toy_log": [],
+        "one_time_secret_model": OneTimeSecret,
+        "sessions_model": SessionRow,
+        "throttle": Throttle("memory://"),
+        "trusted_proxies": (),
+    }
+    manager_class = type("Manager", (*mixins, UserManager), settings)
+    async with World.on(f"sqlite+aiosqlite:///{folder / 'x.db'}", manager_class=manager_class) as world:
+
+        def get_strategy(user_manager: Any = Depends(world.make_manager)) -> RefreshTokenStrategy[User, uuid.UUID]:
+            return RefreshTokenStrategy(user_manager, SECRET)
+
+        backend = AuthenticationBackend[User, uuid.UUID]("full", BearerTransport("auth/login"), get_strategy)
+        users = FastAPIUsers[User, uuid.UUID](world.make_manager, [backend])
+        world.app = FastAPI()
+        for prefix, router in (
+            ("/auth", users.get_auth_router(backend)),
+            ("/auth", get_sessions_router(users, backend)),
+            ("/auth", get_toy_router(users, backend)),
+            ("/users", users.get_users_router(UserRead, UserUpdate)),
+        ):
+            world.app.include_router(get_throttled_router(users, router), prefix=prefix)
+        async with world.new_client() as world.client:
+            yield world
+
+
+@pytest.mark.parametrize("mixins", list(some_orders()), ids=lambda mixins: " ".join(each.__name__ for each in mixins))
+async def test_all_features_together_work_in_any_order(tmp_path: Path, mixins: tuple[type[Any], ...]) -> None:
+    async with full_world(tmp_path, mixins) as world, world.new_client() as stranger:
+        post = world.client.post
+        user = await world.insert_user()
+        await set_pin(world, user)
+
+        async def log_in(password: str = PASSWORD) -> dict[str, str]:
+            challenged = await post("/auth/login", data={**CREDENTIALS, "password": password})
+            assert challenged.status_code == 202, challenged.text
+            step = {"ticket": challenged.json()["challenge"]["id"], "pin": "1234"}
+            finished = await post("/auth/toy", json=step)
+            assert set(finished.json()) == {"access_token", "token_type", "expires_in", "refresh_token"}
+            tokens: dict[str, str] = finished.json()
+            return tokens
+
+        # Half a login is no failure: five of these would be too many.
+        sessions = [await log_in() for _ in range(6)]
+        answer = await post("/auth/refresh", json={"refresh_token": sessions[0]["refresh_token"]})
+        headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+        assert len((await world.client.get("/auth/sessions", headers=headers)).json()) == 6
+
+        await world.insert_user("banned@example.org")
+        banned = await stranger.post("/auth/login", data={**CREDENTIALS, "username": "banned@example.org"})
+        assert (banned.status_code, banned.json()) == (403, {"detail": "TOY_BANNED"})
+        blocked = await stranger.post("/auth/login", data={**CREDENTIALS, "username": "blocked@example.org"})
+        assert (blocked.status_code, blocked.json()) == (429, {"detail": "TOY_BLOCKED"})
+
+        guesses = [await stranger.post("/auth/login", data={**CREDENTIALS, "password": "wrong"}) for _ in range(6)]
+        assert [guess.status_code for guess in guesses] == [400] * 5 + [429]
+        assert (await stranger.post("/auth/login", data=CREDENTIALS)).status_code == 429
+        await log_in()  # from a device that is known
+
+        changed = await world.client.patch("/users/me", json={"password": "another horse battery"}, headers=headers)
+        assert changed.status_code == 200, changed.text
+        answer = await post("/auth/refresh", json={"refresh_token": sessions[1]["refresh_token"]})
+        assert (answer.status_code, answer.json()) == (400, {"detail": "SESSIONS_BAD_REFRESH_TOKEN"})
+        await log_in("another horse battery")
+
+        async with world.session_maker() as session:
+            manager = world.make_manager(session)
+            await manager.delete(await manager.get(user.id))
+            assert await manager.user_db.store(SessionRow).list({}) == []
+            assert await manager.user_db.store(ToyPIN).list({}) == []
+
+
 async def test_a_seam_refuses_before_a_password_is_looked_at(world: World, log: list[tuple[Any, ...]]) -> None:
     await world.insert_user("blocked@example.org")
 
@@ -291,7 +391,6 @@ async def test_a_change_of_a_factor_is_a_change_of_credentials(world: World, log
 # The rules of the house for features
 
 
-ROOT = Path(__file__).parents[1]
 THE_SEAMS = {
     "_seam_before_credentials",
     "_seam_credentials_failed",
@@ -302,16 +401,6 @@ THE_SEAMS = {
     "_seam_before_delete",
     "_seam_event",
 }
-
-
-def features() -> list[type[Any]]:
-    """The mixin of every feature folder, and the toys."""
-    modules = [
-        import_module(f"fastapi_users.features.{path.parent.name}.manager")
-        for path in (ROOT / "fastapi_users" / "features").glob("*/manager.py")
-    ]
-    mixins = [value for module in modules for name, value in vars(module).items() if name.endswith("Mixin")]
-    return [*mixins, ToyMixin, SecondToyMixin]
 
 
 def broken_rules(mixins: list[type[Any]]) -> Iterator[str]:

@@ -448,3 +448,19 @@ async def test_a_refusal_says_that_a_bearer_token_is_wanted(application: Applica
 
     answer = await client.get("/users/me", headers={"Authorization": "Bearer wrong"})
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer error="invalid_token"')
+
+
+async def test_a_strategy_that_fails_keeps_the_others_from_ending_nothing(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await application.world.insert_user()
+    own, other = await application.log_in("jwt_bearer"), await application.log_in("redis_cookie")
+
+    async def fail(*_: Any, **__: Any) -> int:
+        raise TimeoutError
+
+    monkeypatch.setattr(DatabaseStrategy, "destroy_all_tokens", fail)
+    with pytest.raises(TimeoutError):
+        await own.patch("/users/me", json={"password": NEW_PASSWORD})
+
+    assert (await other.get("/users/me")).status_code == 401

@@ -4,7 +4,8 @@ from copy import copy
 from functools import lru_cache
 from inspect import Parameter, Signature
 from keyword import iskeyword
-from typing import Any, Generic, Literal, TypeVar, overload
+from types import FunctionType
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from fastapi import Depends, HTTPException, Response, WebSocket, WebSocketException, status
 from fastapi.requests import HTTPConnection
@@ -133,7 +134,7 @@ class Authenticator(Generic[models.UP, models.ID]):
         authenticator = self if preferred is None else self._preferring(preferred)
 
         async def current_user_token_dependency(*args: Any, **kwargs: Any) -> Any:
-            return await authenticator._resolve(flags, *args, **kwargs)  # noqa: SLF001 -- of this very class
+            return await authenticator._resolve(flags, args, kwargs)  # noqa: SLF001 -- of this very class
 
         signature = self._get_resolved_signature(get_enabled_backends, optional=optional)
         return _with_parameters(signature, current_user_token_dependency)
@@ -179,7 +180,7 @@ class Authenticator(Generic[models.UP, models.ID]):
         flags = _flags(optional=optional, active=active, verified=verified, superuser=superuser, fresh=fresh)
 
         async def current_user_dependency(*args: Any, **kwargs: Any) -> Any:
-            user, _ = await self._resolve(flags, *args, **kwargs)
+            user, _ = await self._resolve(flags, args, kwargs)
             return user
 
         signature = self._get_resolved_signature(get_enabled_backends, optional=optional)
@@ -298,9 +299,15 @@ class Authenticator(Generic[models.UP, models.ID]):
 
             async def end_sessions(user: models.UP) -> None:
                 strategies = [kwargs[name_to_strategy_variable_name(backend.name)] for backend in self.backends]
+                errors: list[Exception] = []
                 for strategy in strategies:
                     if hasattr(type(strategy), "destroy_all_tokens"):
-                        await strategy.destroy_all_tokens(user, **own)
+                        try:
+                            await strategy.destroy_all_tokens(user, **own)
+                        except Exception as error:  # noqa: BLE001 -- raised below: those of others end all the same
+                            errors.append(error)
+                if errors:
+                    raise errors[0]
                 # After all of that, or another backend with the same list of ended tokens would end a new one as well.
                 for backend, strategy in zip(self.backends, strategies, strict=True):
                     token = tokens[name_to_variable_name(backend.name)]
@@ -332,14 +339,16 @@ class Authenticator(Generic[models.UP, models.ID]):
         session = await _find_session(self._get_candidates(kwargs), user_manager)
         return await self._decide(session, kwargs, user_manager=user_manager, **flags)
 
-    async def _resolve(self, flags: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[models.UP | None, str | None]:
+    async def _resolve(
+        self, flags: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[models.UP | None, str | None]:
         """What :meth:`_authenticate` gives, with one look per request, however many dependencies ask."""
         connection: HTTPConnection | None = kwargs.pop(_CONNECTION, None)
         if connection is None or self._is_replaced:
             return await self._authenticate(*args, **flags, **kwargs)
-        candidates = self._get_candidates(kwargs)
-        session = await find_once(connection.scope, kwargs["user_manager"], candidates, _find_session)
-        return await self._decide(session, kwargs, user_manager=kwargs["user_manager"], **flags)
+        candidates, user_manager = self._get_candidates(kwargs), kwargs["user_manager"]
+        session = await find_once(connection.scope, user_manager, candidates, _find_session)
+        return await self._decide(session, kwargs, user_manager=user_manager, **flags)
 
     @property
     def _is_replaced(self) -> bool:
@@ -351,10 +360,10 @@ class Authenticator(Generic[models.UP, models.ID]):
         enabled_backends = kwargs.get("enabled_backends")
         candidates = []
         for backend in self.backends:
-            if enabled_backends is None or backend in enabled_backends:
-                token = kwargs.get(_variable_name(backend.name))
-                if token is not None and token is not CROSS_SITE_TOKEN:
-                    candidates.append((kwargs.get(_strategy_variable_name(backend.name)), token))
+            token: Any = kwargs.get(_variable_name(backend.name))
+            is_sent = token is not None and token is not CROSS_SITE_TOKEN
+            if is_sent and (enabled_backends is None or backend in enabled_backends):
+                candidates.append((kwargs.get(_strategy_variable_name(backend.name)), token))
         return candidates
 
     async def _decide(
@@ -455,7 +464,7 @@ class Authenticator(Generic[models.UP, models.ID]):
             parameters[name] = _dependency_parameter(name, strategy_dependency(backend))
         tokens = [_dependency_parameter(name, scheme) for name, scheme in zip(names, schemes, strict=True)]
         connection = Parameter(_CONNECTION, Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=HTTPConnection)
-        return signature.replace(parameters=[connection, *tokens, *parameters.values()])
+        return Signature([connection, *tokens, *parameters.values()])
 
     def _refuse_without_tokens(self) -> HTTPException | None:
         return None if self._is_replaced else _refused(status.HTTP_401_UNAUTHORIZED, self.backends, {})
@@ -492,8 +501,36 @@ def _tell_schemes_apart(backends: Sequence[AuthenticationBackend[Any, Any]]) -> 
 
 def _with_parameters(signature: Signature, function: F) -> F:
     """Give a function of ``**kwargs`` the parameters that FastAPI has to resolve for it."""
-    resolved: F = with_signature(signature)(function)
-    return resolved
+    template: Any = _with_parameters_named(tuple(signature.parameters))
+    defaults = [parameter.default for parameter in signature.parameters.values()]  # of the last ones
+    resolved: Any = FunctionType(
+        template.__code__,
+        template.__globals__,
+        function.__name__,
+        tuple(default for default in defaults if default is not Parameter.empty),
+    )
+    resolved.__kwdefaults__ = {_FUNCTION: function}
+    resolved.__signature__ = signature
+    resolved.__module__, resolved.__qualname__, resolved.__doc__ = (
+        function.__module__,
+        function.__qualname__,
+        function.__doc__,
+    )
+    return cast("F", resolved)
+
+
+@lru_cache(maxsize=128)
+def _with_parameters_named(names: tuple[str, ...]) -> Callable[..., Any]:
+    """To compile one takes longer than FastAPI does with a whole route, so that those with the same parameters share it."""
+    parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+
+    async def call(**kwargs: Any) -> Any:
+        return await kwargs.pop(_FUNCTION)(**kwargs)
+
+    template: Callable[..., Any] = with_signature(
+        Signature([*parameters, Parameter(_FUNCTION, Parameter.KEYWORD_ONLY)])
+    )(call)
+    return template
 
 
 def _dependency_parameter(name: str, dependency: Any) -> Parameter:
@@ -505,6 +542,7 @@ def _flags(**flags: Any) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if name != "fresh" or value is not None}
 
 
+_FUNCTION = "function_to_call"  # no name of a backend
 _CONNECTION = "connection_that_asks"  # no name of a backend either
 _RESPONSE = "response_to_hand_tokens_over_with"  # no name of a backend
 # Whose tokens come in the header Authorization.

@@ -34,6 +34,7 @@ class EarlyScheme(SecurityBase):
     def __init__(self, scheme: Any, others: Sequence[Any] | None, refuse: Callable[[], HTTPException | None]) -> None:
         self.__wrapped__ = scheme
         self.__signature__ = _OF_A_CONNECTION
+        self._hash = hash(scheme)  # FastAPI asks for it three times in each request
         self._others = others
         self._refuse = refuse
 
@@ -57,7 +58,7 @@ class EarlyScheme(SecurityBase):
         return token
 
     def __hash__(self) -> int:
-        return hash(self.__wrapped__)
+        return self._hash
 
     def __eq__(self, other: object) -> bool:
         return bool(self.__wrapped__ == (other.__wrapped__ if isinstance(other, EarlyScheme) else other))
@@ -68,17 +69,19 @@ _OF_A_CONNECTION = Signature([Parameter("connection", Parameter.KEYWORD_ONLY, an
 
 def read_early(schemes: Sequence[Any], refuse: Callable[[], HTTPException | None]) -> Sequence[Callable[..., Any]]:
     """The schemes for a dependency that is of no use without a token; as they are, if one is not like those of FastAPI."""
-    if not all(map(_needs_the_request_only, schemes)):
+    if not all(map(_needs_the_request_only, map(type, schemes))):
         return schemes
     *others, last = schemes
     return [*(EarlyScheme(scheme, None, refuse) for scheme in others), EarlyScheme(last, others, refuse)]
 
 
+@lru_cache(maxsize=128)
 def _needs_the_request_only(scheme: Any) -> bool:
-    if not issubclass(type(scheme), SecurityBase) or not inspect.iscoroutinefunction(getattr(scheme, "__call__", None)):  # noqa: B004 -- whether it is async
+    call = getattr(scheme, "__call__", None)  # noqa: B004 -- whether it is async
+    if not issubclass(scheme, SecurityBase) or not inspect.iscoroutinefunction(call):
         return False
-    annotations = [parameter.annotation for parameter in inspect.signature(scheme).parameters.values()]
-    return annotations in ([Request], [HTTPConnection])
+    annotations = [parameter.annotation for parameter in inspect.signature(call).parameters.values()]
+    return annotations[1:] in ([Request], [HTTPConnection])
 
 
 class Inlined:
@@ -91,6 +94,7 @@ class Inlined:
     def __init__(self, function: Callable[..., Any]) -> None:
         update_wrapper(self, function)
         self._function = function
+        self._hash = hash(function)  # FastAPI asks for it three times in each request
         # Where FastAPI looks up annotations that are texts; its newer versions unwrap the function first.
         self.__globals__ = getattr(inspect.unwrap(function), "__globals__", {})
 
@@ -98,7 +102,7 @@ class Inlined:
         return self._function(**values)
 
     def __hash__(self) -> int:
-        return hash(self._function)
+        return self._hash
 
     def __eq__(self, other: object) -> bool:
         return bool(self._function == (other._function if isinstance(other, Inlined) else other))
@@ -151,9 +155,10 @@ async def find_once(
     """
     known: dict[Any, Any] = scope.setdefault(_SESSIONS, {})
     # Of objects that the entry keeps alive, so that no others get their ids.
-    key = (id(user_manager), *((id(strategy), token) for strategy, token in candidates))
-    if key in known:
-        session: Session = known[key][0]
+    key = (id(user_manager), *[(id(strategy), token) for strategy, token in candidates])
+    entry = known.get(key)
+    if entry is not None:
+        session: Session = entry[0]
         user_db = getattr(user_manager, "user_db", None)
         if not isinstance(user_db, BaseUserDatabase) or user_db.is_at_hand(session.user):
             return session

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from functools import lru_cache, partial
 from operator import eq, ge, gt, le, lt, ne
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -359,23 +360,24 @@ def _lower_email_index(table: Table) -> Index | None:
 
 
 _LOOK_UP: dict[str, Any] = {"fastapi_users_look_up": True}
-_HAS_ONLY_LOOKED_UP = "fastapi_users_has_only_looked_up"
 
 # A transaction may end early if nothing ran in it but look-ups of ours: neither writes nor locks nor settings of the
-# application are lost. What runs in it, the engine alone sees all of.
+# application are lost. What runs in it, the engine alone sees all of. Its own events, of a connection, would cost each
+# request a tenth of a look-up, in every application; those of the dialect are two calls, and come first, since a
+# listener of the application may end their round.
 
 
-@event.listens_for(Engine, "begin")
-def _note_begin(connection: Connection) -> None:
-    connection.info[_HAS_ONLY_LOOKED_UP] = True
+@event.listens_for(Engine, "do_execute", insert=True)
+@event.listens_for(Engine, "do_executemany", insert=True)
+def _note_statement(_cursor: Any, _statement: str, _parameters: Any, context: Any) -> None:
+    if "fastapi_users_look_up" not in context.execution_options:
+        # Until a session gives it back: the object is not used again.
+        context.root_connection.fastapi_users_ran_more = True
 
 
-@event.listens_for(Engine, "before_cursor_execute")
-def _note_statement(
-    connection: Connection, _cursor: Any, _statement: str, _parameters: Any, context: Any, _is_many: bool
-) -> None:
-    if context is None or "fastapi_users_look_up" not in context.execution_options:
-        connection.info[_HAS_ONLY_LOOKED_UP] = False
+@event.listens_for(Engine, "do_execute_no_params", insert=True)
+def _note_statement_without_parameters(cursor: Any, statement: str, context: Any) -> None:
+    _note_statement(cursor, statement, (), context)
 
 
 def _idle_connections(session: Session, transaction: SessionTransaction) -> list[Connection]:
@@ -391,7 +393,7 @@ def _idle_connections(session: Session, transaction: SessionTransaction) -> list
     # SQLAlchemy has a public name for it since 2.1.7, which does not tell whose the connections are.
     entries = {*getattr(transaction, "_connections", {}).values()}
     are_idle = all(
-        may_commit and is_of_a_pool and not connection.closed and connection.info.get(_HAS_ONLY_LOOKED_UP, False)
+        may_commit and is_of_a_pool and not connection.closed and not hasattr(connection, "fastapi_users_ran_more")
         for connection, _, may_commit, is_of_a_pool in entries
     )
     return [connection for connection, *_ in entries] if are_idle else []
@@ -560,8 +562,8 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     oauth_account_table: type[SQLAlchemyBaseOAuthAccountTable[Any]] | None
     releases_connections: bool = True
 
-    # The user that was read last, and in which transaction; also of a subclass with an __init__ of its own.
-    _last_read: tuple[Any, UP] | None = None
+    # The user that was read last, in which transaction, and when; also of a subclass with an __init__ of its own.
+    _last_read: tuple[Any, UP, float] | None = None
 
     def __init__(
         self,
@@ -606,7 +608,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         calls = self._calls
         row: Any = await calls.execute(statement, _first_unique, values)
         if row is not None and row[-1] is not None:
-            self._last_read = calls.sync_session.get_transaction(), row[-1]
+            self._last_read = calls.sync_session.get_transaction(), row[-1], monotonic()
         return cast("M | None", row)
 
     def is_at_hand(self, user: UP) -> bool:
@@ -617,8 +619,11 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         return state.session is session and user not in session.deleted
 
     def _get_last_read(self, id: ID) -> UP | None:
-        """Until the transaction ends: what others have changed since it began, a second look might not show either."""
-        transaction, user = cast("tuple[Any, UP]", self._last_read)
+        """Once, and soon: whoever looks again, on a WebSocket say, wants to see what others have changed meanwhile."""
+        transaction, user, moment = cast("tuple[Any, UP, float]", self._last_read)
+        self._last_read = None
+        if monotonic() - moment > _SOON_SECONDS:
+            return None
         calls = self._calls
         is_running = transaction is not None and calls.sync_session.get_transaction() is transaction
         is_plain_read = calls.open_transaction is None  # and not one that wants to see what others have changed
@@ -924,7 +929,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         calls = self._calls
         user = await calls.execute(_prepared(build, self.user_table), _first_user, {"value": value})
         if user is not None:
-            self._last_read = calls.sync_session.get_transaction(), user
+            self._last_read = calls.sync_session.get_transaction(), user, monotonic()
         return cast("UP | None", user)
 
     @property
@@ -1000,6 +1005,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 _UPDATE = SQLAlchemyUserDatabase.update
 _GET_USER = SQLAlchemyUserDatabase._get_user  # noqa: SLF001 -- to know it from what applications put in its place
 _LookUp = Callable[[type[Any], Any], Select[Any]]
+_SOON_SECONDS = 1.0
 _OF_ROWS = ("before_insert", "after_insert", "before_update", "after_update")
 _OF_WRITES = ("before_flush", "after_flush", "after_flush_postexec", "before_commit")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, WebSocket
 from httpx import ASGITransport, AsyncClient, Response
 from sqlalchemy import inspect
 
@@ -165,3 +165,24 @@ async def test_the_adapter_may_be_one_with_accounts(world: World) -> None:
             found = await database_strategy(session).read_token(token, manager)
     assert sorted(account.oauth_name for account in found.oauth_accounts) == ["one", "two"]
     assert traffic.statements == ["SELECT"]
+
+
+async def test_a_websocket_gets_nothing_since_any_page_opens_one_with_the_cookies_of_its_visitor(world: World) -> None:
+    app = FastAPI()
+
+    @app.websocket("/")
+    async def feed(websocket: WebSocket, user: Any = Depends(direct(world, world.bearer, optional=True))) -> None:
+        raise AssertionError
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": "/", "headers": [], "query_string": b"", "subprotocols": []}
+    with pytest.raises(TypeError, match="request"):
+        await app(scope, receive, send)
+    assert sent == []

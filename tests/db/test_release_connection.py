@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import anyio
 import anyio.lowlevel
 import pytest
-from sqlalchemy import create_engine, event, inspect, text, update
+from sqlalchemy import bindparam, create_engine, event, inspect, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
@@ -296,6 +296,35 @@ async def test_what_the_application_has_not_committed_is_kept(database_of_ann: W
             await one.user_db.update(user, {"nickname": None})
             await one.do("execute", update(User).values(nickname=None))
             await one.do("commit")
+
+
+async def test_a_write_keeps_it_however_the_driver_is_called(database_of_ann: World) -> None:
+    table = cast("Any", inspect(User)).local_table
+    quoted = database_of_ann.engine.dialect.identifier_preparer.quote(table.name)
+    one_write = f"UPDATE {quoted} SET nickname = 'A'"  # noqa: S608 -- a name of ours
+    write_to = update(table).where(table.c.email == bindparam("whose")).values(nickname="A")
+
+    def run_it(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        context.dialect.do_execute_no_params(cursor, statement)
+        return True  # the application has done it: no other listener of its kind is called after this one
+
+    ways: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+        "many": (write_to, [{"whose": ANN}, {"whose": BOB}], {}),
+        "no parameters": (text(one_write), None, {"no_parameters": True}),
+        "by a listener": (text(one_write), None, {}),
+    }
+    for way, (statement, parameters, options) in ways.items():
+        async with OneSession.on(database_of_ann) as one:
+            await one.user_db.get_by_email(ANN)
+            if way == "by a listener":
+                event.listen(one.engine, "do_execute", run_it)
+            connection = await one.do("connection")
+            executed = connection.execute(statement, parameters, execution_options=options)
+            await (anyio.lowlevel.checkpoint() if one.is_plain else executed)
+
+            await one.user_db.release_connection()
+
+            assert one.is_held, way
 
 
 async def test_rows_that_wait_to_be_inserted_or_deleted_keep_it(database_of_ann: World) -> None:

@@ -9,6 +9,7 @@ import pytest
 from fastapi import Depends
 from sqlalchemy import event
 
+from fastapi_users.db import sqlalchemy
 from tests.world import LEGACY, PASSWORD, RECOMMENDED, World
 
 
@@ -198,3 +199,20 @@ async def test_a_request_that_is_refused_without_a_token(world: World) -> None:
     with recorded(world) as traffic:
         assert (await world.client.get("/users/me")).status_code == 401
     assert (traffic.statements, traffic.commits) == ([], 0)
+
+
+async def test_a_user_that_is_looked_up_once_more_is_read_again_unless_that_is_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = await world.insert_user()
+    async with world.session_maker() as session:
+        users = world.make_manager(session).user_db
+        with recorded(world) as traffic:
+            assert [(await users.get(user.id)).email for _ in range(4)] == ["ann@example.org"] * 4
+        assert traffic.statements == ["SELECT", "SELECT"]
+
+        monkeypatch.setattr(sqlalchemy, "_SOON_SECONDS", -1)
+        with recorded(world) as traffic:
+            for _ in range(4):
+                await users.get(user.id)
+        assert traffic.statements == ["SELECT"] * 4

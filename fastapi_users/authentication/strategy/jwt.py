@@ -2,7 +2,7 @@ import hmac
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from functools import lru_cache
 from hashlib import sha256
@@ -360,23 +360,16 @@ def _fingerprint(key: Any, user: Any) -> str | None:
     material = key.id if isinstance(key, VerifyingKey) else key
     if not (isinstance(password_hash, str) and isinstance(email, str) and isinstance(material, str)):
         return None
-    message = f"{len(password_hash)}:{password_hash}{email}".encode("utf-8", "surrogatepass")
-    return urlsafe_b64encode(_fingerprint_hmac(material)(message)[:16])[:22].decode()
+    keyed = _keyed_hmac(material).copy()
+    keyed.update(f"{len(password_hash)}:{password_hash}{email}".encode("utf-8", "surrogatepass"))
+    return urlsafe_b64encode(keyed.digest()[:16])[:22].decode()
 
 
 @lru_cache(maxsize=64)
-def _fingerprint_hmac(material: str) -> Callable[[bytes], bytes]:
-    """HMAC-SHA256 (RFC 2104) with a key for this only, since nothing that is signed as a JWT begins with a zero byte.
+def _keyed_hmac(material: str) -> hmac.HMAC:
+    """With a key for this only, since nothing that is signed as a JWT begins with a zero byte.
 
     Of the two hashes, the part that depends on the key is done once: ``hmac.digest`` does it for every request anew.
     """
     key = hmac.digest(material.encode("utf-8", "surrogatepass"), b"\0fastapi-users:session", "sha256")
-    inner, outer = (sha256(bytes(byte ^ pad for byte in key.ljust(64, b"\0"))) for pad in (0x36, 0x5C))
-
-    def digest(message: bytes) -> bytes:
-        inside, outside = inner.copy(), outer.copy()
-        inside.update(message)
-        outside.update(inside.digest())
-        return outside.digest()
-
-    return digest
+    return hmac.new(key, digestmod="sha256")

@@ -257,7 +257,7 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         return ended
 
     async def cleanup_sessions(self) -> int:
-        """Delete those that have ended, and tell how many those were. Call it now and then, from a cron job say."""
+        """Delete those that have ended, and tell how many those were: ``fastapi-users cleanup`` does it."""
         return await self._session_rows().delete_where({"expires_at": at_most(_now())})
 
     async def on_after_refresh_token_theft(self, user: UP, request: Request | None = None) -> None:
@@ -318,6 +318,9 @@ class SessionsMixin(BaseUserManager[UP, ID]):
     def _session_digests(self, hashed_password: str, email: str) -> list[str]:
         """By each key, the newest first."""
         return [credentials_digest(hashed_password, email, key) for key in self._session_keys()]
+
+    async def _cleanup_sessions(self) -> int:
+        return await self.cleanup_sessions()
 
     async def _rotate(
         self,

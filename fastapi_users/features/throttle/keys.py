@@ -23,12 +23,20 @@ def address_key(address: str) -> str:
 
 
 def identifier_key(identifier: str) -> str:
-    """A digest, since the storage is no place for addresses.
+    """A digest, since the storage is no place for addresses. Case and blanks around it make no difference.
 
-    Spellings that some database takes for the same, such as MariaDB with accents and blanks at the end, are folded into
-    one: with a counter for each, they would be as many guesses as there are spellings.
+    No more is folded here: who can register a spelling of somebody else's address shall not clear the counters of that
+    one by logging in.
     """
-    return sha256(fold(identifier).encode()).hexdigest()
+    return subject_key(_plain(identifier))
+
+
+def lookalike_key(identifier: str) -> str | None:
+    """Of what some database takes for the same, such as MariaDB with accents: else there were as many guesses as
+    spellings. ``None`` for a plain spelling, which is what the others look like."""
+    plain = _plain(identifier)
+    folded = fold(plain)
+    return None if folded == plain else subject_key(folded)
 
 
 def subject_key(subject: str) -> str:
@@ -37,7 +45,12 @@ def subject_key(subject: str) -> str:
 
 
 def fold(identifier: str) -> str:
-    text = identifier[:_MAX_LENGTH]
+    text = identifier
     for _ in range(2):  # a folded letter may decompose again
         text = unicodedata.normalize("NFKD", text.casefold())
     return "".join(letter for letter in text if not unicodedata.category(letter).startswith(_IGNORED_CATEGORIES))
+
+
+def _plain(identifier: str) -> str:
+    text = unicodedata.normalize("NFC", identifier[:_MAX_LENGTH].strip())
+    return "".join(letter.lower() if letter.isascii() else letter for letter in text)

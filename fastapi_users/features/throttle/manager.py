@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import Request, Response
 from fastapi.requests import HTTPConnection
@@ -15,7 +15,7 @@ from fastapi_users.exceptions import InvalidID, UserNotExists
 from fastapi_users.features.throttle.device import Device, make_device_token, read_device_token
 from fastapi_users.features.throttle.errors import storage_unavailable, too_many_requests
 from fastapi_users.features.throttle.events import Throttled
-from fastapi_users.features.throttle.keys import address_key, identifier_key
+from fastapi_users.features.throttle.keys import address_key, identifier_key, lookalike_key, subject_key
 from fastapi_users.features.throttle.limiter import Limit, LimitExceeded, Reservation
 from fastapi_users.features.throttle.limits import StorageUnavailable
 from fastapi_users.features.throttle.settings import Throttle
@@ -43,7 +43,7 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
     Operations without a request are a script's or the application's own, and are not counted.
     """
 
-    _required_settings = ("throttle",)
+    _required_settings: ClassVar[tuple[str, ...]] = ("throttle",)
 
     throttle: Throttle
 
@@ -94,8 +94,12 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
         :param purpose: what is limited by itself: who asks for one kind of mail uses no other up.
         :raises HTTPException: see ``throttle_request``.
         """
-        subject = identifier_key(email) if purpose is None else f"{purpose}:{identifier_key(email)}"
-        await self.throttle_request(self.throttle.limits(name, subject), request, identifier=email)
+        prefix = "" if purpose is None else f"{purpose}:"
+        limits = self.throttle.limits(name, f"{prefix}{identifier_key(email)}")
+        lookalike = lookalike_key(email)
+        if lookalike is not None:  # apart: what nobody is mailed for uses up no mails of the plain spelling
+            limits += self.throttle.limits(name, f"{prefix}lookalike:{lookalike}")
+        await self.throttle_request(limits, request, identifier=email)
 
     async def throttle_unlock(self, identifier: str, address: str | None = None) -> None:
         """Forget the failures of an identifier, and its delay at an address: what a reset of the password does.
@@ -127,6 +131,9 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
         async with self._throttle_guard(request, check.identifier):
             subject = None if check.identifier is None else await self._throttle_subject(check.identifier, request)
             limits = self._throttle_failures(subject, self.throttle_address(request))
+            if check.identifier is not None and subject == identifier_key(check.identifier):  # and no known device
+                lookalike = lookalike_key(check.identifier)
+                limits += [] if lookalike is None else self._throttle_failures_of_all_clients(lookalike)
             reservation = await self.throttle.limiter.reserve(limits)
             for limit in limits:
                 self.throttle.measure(limit.name, is_allowed=True)
@@ -164,7 +171,8 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
             return
         await self._restore(attempt.user)  # which the commit of the session may have expired
         address = self.throttle_address(request)
-        for subject in {identifier_key(attempt.user.email), *(each.subject for each in _tries(request))}:
+        devices = (each.subject for each in _tries(request) if each.subject is not None and _is_device(each.subject))
+        for subject in (identifier_key(attempt.user.email), *devices):
             await self._throttle_forget(self._throttle_ended_by_login(subject, address))
         self._throttle_remember(attempt.user, request, response)
 
@@ -228,13 +236,16 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
         """
         limits = [] if address is None else self.throttle.limits("failures_per_address", address)
         if subject is not None:
-            place = subject if subject.startswith(_DEVICE) else f"{subject}:{address}"
+            place = subject if _is_device(subject) else f"{subject}:{address}"
             limits += self.throttle.limits("failures_per_identifier_and_address", place)
-            limits += self.throttle.limits("failures_per_identifier", subject)
-            limits += self.throttle.limits("failures_in_a_row", subject)
+            limits += self._throttle_failures_of_all_clients(subject)
         return limits
 
-    def _throttle_ended_by_login(self, subject: str | None, address: str | None) -> list[Limit]:
+    def _throttle_failures_of_all_clients(self, subject: str) -> list[Limit]:
+        ceiling = self.throttle.limits("failures_per_identifier", subject)
+        return [*ceiling, *self.throttle.limits("failures_in_a_row", subject)]
+
+    def _throttle_ended_by_login(self, subject: str, address: str | None) -> list[Limit]:
         """Not what guesses from everywhere have come to in this hour, or each login would allow more of them."""
         kept = {"failures-per-address", "failures-per-identifier"}
         return [limit for limit in self._throttle_failures(subject, address) if limit.name not in kept]
@@ -269,7 +280,9 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
             user = await self.get(self.parse_id(device.user_id))
         except (InvalidID, UserNotExists):
             return None
-        is_named = identifier_key(identifier) in {identifier_key(user.email), *device.identifiers}
+        is_named = (
+            identifier_key(identifier) == identifier_key(user.email) or subject_key(identifier) in device.identifiers
+        )
         return (
             device if is_named and self._fits_fingerprint(device.fingerprint, user.hashed_password, _DEVICE) else None
         )
@@ -281,7 +294,7 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
         names = [each.check.identifier for each in _tries(request) if each.check.identifier is not None]
         device = Device(
             user_id=str(user.id),
-            identifiers=tuple(identifier_key(name) for name in names),
+            identifiers=tuple(subject_key(name) for name in names),
             fingerprint=self._fingerprint(user.hashed_password, _DEVICE),
         )
         response.set_cookie(
@@ -294,6 +307,10 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
             httponly=True,
             samesite=self.throttle.device_cookie_samesite,
         )
+
+
+def _is_device(subject: str) -> bool:
+    return subject.startswith(_DEVICE)
 
 
 def _tries(request: HTTPConnection) -> list[_Try]:

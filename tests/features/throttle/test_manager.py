@@ -169,7 +169,7 @@ async def test_logins_of_one_address_are_limited_also_where_they_are_right(world
 
 
 async def test_spellings_of_an_identifier_and_neighbours_in_a_network_are_one(world: World) -> None:
-    spellings = ["ann@example.org", "ANN@example.org", "ánn@example.org", " ann@example.org", "ann@Example.org"]
+    spellings = ["ann@example.org", "ANN@example.org", "ann@example.org ", " ann@example.org", "ann@Example.org"]
     answers = [
         await log_in(world.client, email=spelling, address=f"2001:db8::{number}")
         for number, spelling in enumerate(spellings)
@@ -281,6 +281,30 @@ async def test_an_account_bears_a_hundred_wrong_logins_in_a_row(tmp_path: Path) 
 
             clock.advance(seconds=int(refusal.headers["retry-after"]))
             assert (await log_in(world.client, PASSWORD)).status_code == 200
+
+
+async def test_spellings_that_a_database_may_take_for_the_same_are_bounded_together(tmp_path: Path) -> None:
+    async with in_memory(tmp_path) as world:
+        spellings = [f"ann{chr(0x300 + number)}@example.org" for number in range(51)]
+        answers = [
+            await log_in(world.client, email=spelling, address=address)
+            for spelling, address in zip(spellings, addresses(51), strict=True)
+        ]
+
+        assert statuses(answers) == [400] * 50 + [429]
+
+
+async def test_who_owns_a_lookalike_of_an_address_clears_nothing_of_it(tmp_path: Path) -> None:
+    async with in_memory(tmp_path, failures_in_a_row="3/day") as world:
+        await world.insert_user("\u00e1nn@example.org")
+        device = await device_of(world.client, email="\u00e1nn@example.org")
+        for _ in range(3):
+            assert (await log_in(world.client)).status_code == 400
+            own = await log_in(world.client, PASSWORD, email="\u00e1nn@example.org", address="198.51.100.1")
+        assert own.status_code == 429
+        assert refused_by(await log_in(world.client, PASSWORD)) == "failures-in-a-row"
+        own = await log_in(world.client, PASSWORD, email="\u00e1nn@example.org", cookies=device)
+        assert own.status_code == 200  # nor is it locked out together with it
 
 
 async def test_a_login_ends_the_row(tmp_path: Path) -> None:

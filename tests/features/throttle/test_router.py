@@ -46,6 +46,17 @@ async def test_who_asks_for_one_kind_of_mail_leaves_the_other_to_the_owner(tmp_p
         assert (await post("/reset/forgot-password", json={"email": EMAIL})).status_code == 202
 
 
+async def test_who_asks_for_a_lookalike_leaves_the_mails_to_the_owner(tmp_path: Path) -> None:
+    async with throttled_world(tmp_path, Throttle("memory://")) as world:
+        await world.insert_user()
+
+        async def ask(email: str) -> int:
+            return (await world.client.post("/reset/forgot-password", json={"email": email})).status_code
+
+        assert [await ask("\u00e1nn@example.org"), await ask("\u00e0nn@example.org")] == [202, 429]
+        assert await ask(EMAIL) == 202
+
+
 async def test_an_address_gets_five_mails_in_an_hour(tmp_path: Path) -> None:
     async with throttled_world(tmp_path, Throttle("memory://", mails="5/hour", mail_requests="7/minute")) as world:
         await world.insert_user()
