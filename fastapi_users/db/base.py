@@ -125,6 +125,12 @@ class BaseUserDatabase(Generic[UP, ID]):
         """
         await callback()
 
+    def may_commit(self) -> bool:
+        """Whether a write of ours, which commits at once, would commit nothing of the application's: what it has pending,
+        or a transaction that it has begun.
+        """
+        return True
+
     async def release_connection(self) -> None:
         """A password is about to be hashed, which may have to wait: let others use the connection meanwhile.
 

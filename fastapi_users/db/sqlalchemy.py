@@ -893,6 +893,11 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         else:
             transaction.callbacks.append(callback)
 
+    def may_commit(self) -> bool:
+        session = self._calls.sync_session
+        transaction = session.get_transaction()
+        return transaction is None or bool(_idle_connections(session, transaction))
+
     async def release_connection(self) -> None:
         if self.releases_connections:
             await self._calls.release()

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fastapi_users.authentication.login import LoginAttempt, refuse_unfit
 from fastapi_users.authentication.strategy.base import current_authentication, refuse_if_changed
-from fastapi_users.db.store import Store, at_most, greater_than, none_of, other_than
+from fastapi_users.db.store import Store, at_most, greater_than, none_of
 from fastapi_users.events import Event
 from fastapi_users.exceptions import BadCredentials, CredentialsChanged, UserNotExists
 from fastapi_users.features.sessions.delivery import add_refresh_token, issued_tokens, refresh_path
@@ -163,7 +163,7 @@ class SessionsMixin(BaseUserManager[UP, ID]):
             raise
         if replaced_id is not None:
             await rows.delete_where({"id": replaced_id})
-        await self._end_sessions_beyond_limit(user_id, token.session_id)
+        await self._end_sessions_beyond_limit(user_id)
         await self._restore(user)  # which a commit may have expired
         return StartedSession(session=session, refresh_token=seal(token, self._session_keys()[0]))
 
@@ -207,7 +207,8 @@ class SessionsMixin(BaseUserManager[UP, ID]):
 
     async def find_session(self, session_id: UUID) -> tuple[SessionProtocol[ID], UP] | None:
         """A session that has not ended, with its user, for a request of its client: that it was seen is noted, once a
-        minute at most (``sessions_last_seen_seconds``), so that requests that read do not all write.
+        minute at most (``sessions_last_seen_seconds``), so that requests that read do not all write. Within a transaction
+        of the application it is left to a later request.
         """
         found = await self._session_with_user(session_id)
         if found is None:
@@ -215,7 +216,8 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         session, user = found
         now = _now()
         due = now - timedelta(seconds=self.sessions_last_seen_seconds)
-        if session.last_seen_at <= due:
+        may_write = not isinstance(self.sessions_model, type) or self.user_db.may_commit()
+        if session.last_seen_at <= due and may_write:
             where = {"id": session_id, "last_seen_at": at_most(due)}
             await self._session_rows().update_where(where, {"last_seen_at": now})
             await self._restore(user)
@@ -356,12 +358,13 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         await self._restore(user)
         await self.on_after_refresh_token_theft(user, request)
 
-    async def _end_sessions_beyond_limit(self, user_id: ID, newest: UUID) -> None:
+    async def _end_sessions_beyond_limit(self, user_id: ID) -> None:
+        """In an order of all, so that two logins at once end the same ones and not each other."""
         if self.sessions_limit is None:
             return
-        where = {"user_id": user_id, "id": other_than(newest), "expires_at": greater_than(_now())}
-        others = await self._session_rows().list(where, order_by="-created_at")
-        for session_id in [session.id for session in others][max(0, self.sessions_limit - 1) :]:
+        where = {"user_id": user_id, "expires_at": greater_than(_now())}
+        ages = [(session.created_at, session.id) for session in await self._session_rows().list(where)]
+        for _, session_id in sorted(ages, reverse=True)[max(1, self.sessions_limit) :]:
             if await self._end_at_once(session_id):
                 await self._seam_event(SessionEnded(user_id=user_id, session_id=session_id, by="limit"))
 

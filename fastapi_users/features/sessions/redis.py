@@ -46,11 +46,9 @@ class RedisSessionStore:
         async with self.redis.pipeline(transaction=True) as pipeline:
             pipeline.set(self._key(row.id), _written(row), px=_milliseconds_left(row))
             pipeline.sadd(index, str(row.id))
+            # As long as the longest of them may last. In a script, since EXPIRE has the condition since Redis 7 only.
+            pipeline.eval(_PROLONG, 1, index, str(math.ceil((row.ends_at - _now()).total_seconds())))
             await pipeline.execute()
-        # As long as the longest of them may last; an id whose row is gone leads nowhere.
-        seconds = math.ceil((row.ends_at - _now()).total_seconds())
-        if await self.redis.ttl(index) < seconds:
-            await self.redis.expire(index, seconds)
         return row
 
     async def update_where(self, where: Where, values: Mapping[str, Any]) -> int:
@@ -101,6 +99,7 @@ class RedisSessionStore:
 
 
 _INDEX_PREFIX = "fastapi_users_sessions_of:"
+_PROLONG = "if redis.call('TTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('EXPIRE', KEYS[1], ARGV[1]) end"
 _OPERATORS = {"<": lt, "<=": le, ">": gt, ">=": ge, "!=": ne}
 
 

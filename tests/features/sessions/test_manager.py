@@ -12,6 +12,7 @@ from fastapi import Request
 from httpx import Response
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
+from sqlalchemy import text
 
 from fastapi_users import BaseUserManager, UUIDIDMixin, schemas
 from fastapi_users.authentication.login import LoginAttempt
@@ -629,6 +630,26 @@ async def test_of_parallel_logins_no_more_stay_than_the_limit_allows(limited: Ap
     assert sorted([await client.me() for client in clients]) == [200] + [401] * 4
 
 
+async def test_two_logins_at_once_that_see_each_other_do_not_end_each_other(
+    limited: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[uuid.UUID] = []
+
+    async def see_and_wait(_manager: Any, session_id: uuid.UUID) -> bool:
+        chosen.append(session_id)
+        return False
+
+    monkeypatch.setattr(SessionsMixin, "_end_at_once", see_and_wait)
+    with frozen_clock():  # at the same moment, so that the ids decide
+        for _ in range(2):
+            await limited.log_in()
+        async with limited.manager() as manager:
+            await manager._end_sessions_beyond_limit((await manager.get_by_email(EMAIL)).id)
+
+    assert len(chosen) == 2
+    assert chosen[0] == chosen[1]
+
+
 async def test_a_session_that_another_login_ended_first_is_told_of_once(
     limited: Application, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -680,3 +701,22 @@ async def test_a_deadlock_among_many_refreshes_is_tried_again(
     else:
         with pytest.raises(OSError, match="deadlock"):
             await client.refresh()
+
+
+async def test_a_transaction_of_the_application_is_not_committed_to_note_when_a_session_was_seen(
+    tmp_path: Path,
+) -> None:
+    async with application_on("sqlite", tmp_path, settings={"sessions_last_seen_seconds": 0}) as application:
+        user = await application.register()
+        async with application.manager() as manager:
+            started = await manager.start_session(user)
+        async with application.manager() as manager:
+            session = manager.user_db.session
+            async with session.begin():
+                assert await manager.find_session(started.session.id) is not None
+                await session.execute(text("SELECT 1"))
+                assert session.in_transaction()
+            row, _ = await manager.find_session(started.session.id)
+            assert row.last_seen_at == started.session.last_seen_at
+            row, _ = await manager.find_session(started.session.id)
+            assert row.last_seen_at > started.session.last_seen_at

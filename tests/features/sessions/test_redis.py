@@ -109,6 +109,17 @@ async def test_redis_forgets_what_has_ended_with_what_leads_to_it(store: RedisSe
     assert 7100 < await store.redis.ttl(f"[test]*:{row.id}") <= 7200
 
 
+async def test_what_leads_to_a_row_never_ends_before_it_whoever_comes_beside(store: RedisSessionStore) -> None:
+    now = datetime.now(timezone.utc)
+    ends = [now + timedelta(hours=hours) for hours in range(1, 11)]
+
+    async with anyio.create_task_group() as tasks:
+        for end in reversed(ends):
+            tasks.start_soon(store.create, values(expires_at=end, ends_at=end))
+
+    assert await store.redis.ttl("fastapi_users_sessions_of:[test]*:7") > 35900
+
+
 async def test_a_row_that_goes_between_two_looks_is_not_brought_back(
     store: RedisSessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
