@@ -11,13 +11,15 @@ import pytest
 from benchmarks.__main__ import BEGIN, END, ON_DEMAND, PARTS, replace_figures
 from benchmarks.harness import OURS, PEER, Bench, Figure, Side, opened, table
 from benchmarks.load import percentile
+from tests import services
 
 ROOT = Path(__file__).parents[2]
 NUMBER = re.compile(r"^[\d.,e+-]+( MiB| ms|/s)?$")
 
 
 def run(*arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}"}
+    # The database of this process, since tests in others empty theirs.
+    environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}", "TEST_REDIS_URL": services.REDIS_URL}
     command = [sys.executable, "-m", "benchmarks", *arguments]
     return subprocess.run(  # noqa: S603 -- ours
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False

@@ -967,17 +967,24 @@ async def test_a_look_up_that_is_replaced_later_is_asked(users: Users, token: st
     assert await users.get(row.user_id) is None
 
 
-async def test_a_user_at_hand_is_read_again_once_the_transaction_is_over(
-    users: Users, token: str, world: World, session: AsyncSession
-) -> None:
+async def test_a_user_is_at_hand_once(users: Users, token: str, world: World) -> None:
     row = await get_by_token(users)
-    kept = await users.get(row.user_id)
-    assert kept is not None
     async with world.session_maker() as other:
         await other.execute(delete(User))
         await other.commit()
 
-    assert await users.get(row.user_id) is kept
+    assert await users.get(row.user_id) is not None
+    assert await users.get(row.user_id) is None
+
+
+async def test_a_user_at_hand_is_read_again_once_the_transaction_is_over(
+    users: Users, token: str, world: World, session: AsyncSession
+) -> None:
+    row = await get_by_token(users)
+    async with world.session_maker() as other:
+        await other.execute(delete(User))
+        await other.commit()
+
     await session.rollback()
     assert await users.get(row.user_id) is None
 
