@@ -62,7 +62,8 @@ def direct_user(
     superuser: bool = False,
     fresh: float | None = None,
 ) -> Callable[[Request], Coroutine[Any, Any, Any]]:
-    """A dependency with the answers of ``current_user``, past FastAPI's other dependencies, for two thirds of the price.
+    """A dependency with the answers of ``current_user``, past FastAPI's other dependencies, for two thirds of their
+    instructions.
 
     Not for WebSockets, where a cookie has to be asked for its origin: see ``current_websocket_user``.
 
