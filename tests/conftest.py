@@ -1,7 +1,6 @@
 import math
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -10,6 +9,7 @@ from fastapi_users import insecure
 from fastapi_users.db import sqlalchemy
 from fastapi_users.hashing import hashing_pool
 from tests import services
+from tests.processes import pytest_sessionfinish, pytest_testnodedown  # noqa: F401 -- hooks
 from tests.world import World
 
 MISSING_SERVICES = Path(__file__).parent.parent / ".missing-services"
@@ -22,19 +22,6 @@ settings.load_profile("repeatable")
 def pytest_configure() -> None:
     # A thread that ends leaves work for greenlet, in the midst of which coverage's tracer has hung on Python 3.11.
     hashing_pool.idle_seconds = 24 * 3600
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    """In the process that collects the results: what one of those that ran the tests has met."""
-    for name, servers in getattr(node, "workeroutput", {}).get("services", {}).items():
-        getattr(services, name).update(servers)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if hasattr(session.config, "workeroutput"):
-        met = {name: sorted(getattr(services, name)) for name in ("ANSWERED", "MISSING")}
-        session.config.workeroutput["services"] = met
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

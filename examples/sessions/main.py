@@ -56,6 +56,7 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     yield
+    await engine.dispose()
 
 
 backend = AuthenticationBackend[User, UUID]("browser", CookieTransport("session"), get_strategy)

@@ -846,7 +846,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         ids = self._email_table.primary_key.columns
         first = select(*ids).order_by(*ids).limit(1)
         transaction = self._calls.open_transaction
-        if transaction is not None and await self._calls.execute(first, Result.first) is not None:
+        if transaction is not None:
             await self._calls.execute(first.with_for_update(), Result.close)
             # A plain SELECT shows what was there at the first one of the transaction.
             transaction.reads_with_locks = True
