@@ -49,6 +49,7 @@ async def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         await main["engine"].dispose()  # the server has an event loop of its own
     with serve(main["app"]) as url:
         yield url
+    await main["engine"].dispose()  # what that one has opened
 
 
 async def open_page(browser: Any, url: str, *, register: bool = False) -> Any:
