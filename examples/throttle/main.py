@@ -47,6 +47,8 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     yield
+    await UserManager.throttle.aclose()
+    await engine.dispose()
 
 
 backend = AuthenticationBackend[User, UUID](

@@ -19,7 +19,6 @@ async def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     app = main["app"]
     async with app.router.lifespan_context(app):
         yield app
-    await main["engine"].dispose()
 
 
 async def test_who_guesses_is_refused_and_the_owner_gets_in(app: Any) -> None:

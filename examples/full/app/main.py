@@ -8,7 +8,7 @@ from fastapi_users.features.sessions import get_sessions_admin_router, get_sessi
 from fastapi_users.features.throttle import THROTTLE_RESPONSES, get_throttled_router, rate_limit
 
 from .db import User, create_tables, engine
-from .limits import close_connections
+from .limits import throttle
 from .provider import get_provider_routers
 from .schemas import UserCreate, UserRead, UserUpdate
 from .users import (
@@ -27,7 +27,7 @@ from .users import (
 async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
     await create_tables()
     yield
-    await close_connections()
+    await throttle.aclose()
     await engine.dispose()
 
 

@@ -17,7 +17,7 @@ with needs_extra("throttle"):
     from limits.errors import StorageError
     from limits.storage import storage_from_string
 
-__all__ = ["CounterStorage", "Counters", "Rate", "StorageUnavailable", "open_storage", "parse_rates"]
+__all__ = ["CounterStorage", "Counters", "Rate", "StorageUnavailable", "close_storage", "open_storage", "parse_rates"]
 
 T = TypeVar("T")
 
@@ -69,6 +69,15 @@ def open_storage(uri: str, **options: Any) -> CounterStorage:
     return cast("CounterStorage", storage_from_string(uri, wrap_exceptions=True, **options))
 
 
+async def close_storage(storage: CounterStorage) -> None:
+    """The connections of one that :func:`open_storage` made; those of a ``connection_pool`` of yours stay open."""
+    bridge: Any = getattr(storage, "bridge", None)  # the library has no name of its own for it
+    if bridge is not None:
+        sentinels = getattr(getattr(bridge, "sentinel", None), "sentinels", ())
+        for client in (bridge.get_connection(), bridge.get_connection(readonly=True), *sentinels):
+            await client.aclose()
+
+
 class Counters:
     """Each operation is one of the storage's, and atomic.
 
@@ -76,34 +85,34 @@ class Counters:
     """
 
     def __init__(self, storage: CounterStorage, *, prefix: str, timeout_seconds: float) -> None:
-        self._storage = storage
+        self.storage = storage
         self._prefix = prefix
         self._timeout_seconds = timeout_seconds
 
     async def add(self, key: str, seconds: int) -> int:
         """One more. The first one sets how long the counter lasts."""
-        return await self._ask(self._storage.incr(self._name(key), seconds))
+        return await self._ask(self.storage.incr(self._name(key), seconds))
 
     async def take_back(self, key: str, seconds: int) -> None:
         """Not below nothing, where the counter has ended meanwhile: that would be a try too many in the next one."""
-        if await self._ask(self._storage.incr(self._name(key), seconds, -1)) < 0:
+        if await self._ask(self.storage.incr(self._name(key), seconds, -1)) < 0:
             await self.add(key, seconds)
 
     async def get(self, key: str) -> int:
-        return await self._ask(self._storage.get(self._name(key)))
+        return await self._ask(self.storage.get(self._name(key)))
 
     async def seconds_left(self, key: str) -> int:
-        ends = await self._ask(self._storage.get_expiry(self._name(key)))
+        ends = await self._ask(self.storage.get_expiry(self._name(key)))
         return max(1, math.ceil(ends - time.time()))
 
     async def forget(self, key: str) -> None:
-        await self._ask(self._storage.clear(self._name(key)))
+        await self._ask(self.storage.clear(self._name(key)))
 
     def _name(self, key: str) -> str:
         return f"{self._prefix}:{key}"
 
     async def _ask(self, operation: Awaitable[T]) -> T:
-        if type(self._storage) is MemoryStorage:  # at once
+        if type(self.storage) is MemoryStorage:  # at once
             return await operation
         try:
             with anyio.fail_after(self._timeout_seconds):

@@ -9,7 +9,14 @@ from typing import Literal
 
 from fastapi_users.authentication.transport.cookie import refuse_broken_prefix
 from fastapi_users.features.throttle.limiter import Limit, Limiter
-from fastapi_users.features.throttle.limits import Counters, CounterStorage, Rate, open_storage, parse_rates
+from fastapi_users.features.throttle.limits import (
+    Counters,
+    CounterStorage,
+    Rate,
+    close_storage,
+    open_storage,
+    parse_rates,
+)
 
 logger = logging.getLogger("fastapi_users.throttle")
 
@@ -109,6 +116,14 @@ class Throttle:
             )
             for rate in self.rates(name)
         ]
+
+    async def aclose(self) -> None:
+        """End its connections to Redis, when the application ends. One that counts once more opens them again.
+
+        A storage that was handed over is closed by who made it.
+        """
+        if isinstance(self.storage, str):
+            await close_storage(self.limiter.counters.storage)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

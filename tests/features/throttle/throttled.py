@@ -8,10 +8,9 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from httpx import ASGITransport, AsyncClient, Response
-from redis.asyncio import ConnectionPool
 
 from fastapi_users.features.throttle import Throttle, Throttled, ThrottleMixin, get_throttled_router
-from fastapi_users.features.throttle.limits import CounterStorage, open_storage
+from fastapi_users.features.throttle.limits import CounterStorage, close_storage, open_storage
 from tests.services import REDIS_URL, connect_redis
 from tests.world import PASSWORD, SECRET, OneTimeSecret, User, UserCreate, UserManager, UserRead, UserUpdate, World
 
@@ -65,9 +64,9 @@ async def redis_storage() -> AsyncIterator[CounterStorage]:
     """One whose connections end with the test."""
     client = await connect_redis(decode_responses=False)
     await client.aclose()
-    pool = ConnectionPool.from_url(REDIS_URL)
-    yield open_storage(REDIS_URL, connection_pool=pool)
-    await pool.aclose()
+    storage = open_storage(REDIS_URL)
+    yield storage
+    await close_storage(storage)
 
 
 def client_at(world: World, host: str) -> AsyncClient:
