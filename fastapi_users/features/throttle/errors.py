@@ -1,4 +1,5 @@
 from enum import Enum
+from typing import Any
 
 from fastapi import HTTPException, status
 
@@ -39,21 +40,33 @@ def storage_unavailable() -> HTTPException:
     )
 
 
-THROTTLE_RESPONSES: OpenAPIResponseType = {
-    status.HTTP_429_TOO_MANY_REQUESTS: {
-        "description": "Too many requests: come back later.",
+def _response(description: str, code: ThrottleErrorCode, *headers: str) -> dict[str, Any]:
+    return {
+        "description": description,
         "model": ErrorModel,
-        "headers": {name: {"schema": {"type": "string"}} for name in ("Retry-After", "RateLimit", "RateLimit-Policy")},
+        "headers": {name: {"schema": {"type": "string"}} for name in ("Retry-After", *headers)},
         "content": {
             "application/json": {
                 "examples": {
-                    ThrottleErrorCode.THROTTLE_TOO_MANY_REQUESTS.value: {
+                    code.value: {
                         "summary": "Retry-After says in how many seconds.",
-                        "value": {"detail": ThrottleErrorCode.THROTTLE_TOO_MANY_REQUESTS.value},
+                        "value": {"detail": code.value},
                     }
                 }
             }
         },
     }
+
+
+THROTTLE_RESPONSES: OpenAPIResponseType = {
+    status.HTTP_429_TOO_MANY_REQUESTS: _response(
+        "Too many requests: come back later.",
+        ThrottleErrorCode.THROTTLE_TOO_MANY_REQUESTS,
+        "RateLimit",
+        "RateLimit-Policy",
+    ),
+    status.HTTP_503_SERVICE_UNAVAILABLE: _response(
+        "Requests cannot be counted just now: come back later.", ThrottleErrorCode.THROTTLE_STORAGE_UNAVAILABLE
+    ),
 }
-"""For ``responses=`` of routes of yours with a :func:`rate_limit`."""
+"""For ``responses=`` of routes of yours with a :func:`rate_limit`. The 503 is that of a throttle with ``fails_open=False``."""

@@ -12,7 +12,7 @@ _REGISTRATION = "register:register"
 
 
 def get_throttled_router(fastapi_users: FastAPIUsers[Any, Any], router: APIRouter) -> APIRouter:
-    """The same routes, with the limits of registrations, mails and mailed tokens, and with 429 in the OpenAPI document.
+    """The same routes, with the limits of registrations, mails and mailed tokens, and with 429 and 503 in the OpenAPI document.
 
     Logins need it for the document only: their limits are in the manager.
     """

@@ -1,4 +1,9 @@
-from fastapi_users.features.throttle.errors import THROTTLE_RESPONSES, rate_fields, too_many_requests
+from fastapi_users.features.throttle.errors import (
+    THROTTLE_RESPONSES,
+    rate_fields,
+    storage_unavailable,
+    too_many_requests,
+)
 from fastapi_users.features.throttle.limits import Rate
 
 
@@ -16,7 +21,9 @@ def test_the_fields_are_those_of_the_draft() -> None:
     }
 
 
-def test_the_document_has_the_code_that_is_answered() -> None:
-    (example,) = THROTTLE_RESPONSES[429]["content"]["application/json"]["examples"].values()
-
-    assert example["value"] == {"detail": too_many_requests("login", Rate(1, 1), 1).detail}
+def test_the_document_has_the_codes_and_headers_that_are_answered() -> None:
+    for refusal in (too_many_requests("login", Rate(1, 1), 1), storage_unavailable()):
+        documented = THROTTLE_RESPONSES[refusal.status_code]
+        (example,) = documented["content"]["application/json"]["examples"].values()
+        assert example["value"] == {"detail": refusal.detail}
+        assert {*documented["headers"]} == {*(refusal.headers or {})}
