@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic
 from unittest import mock
 
 from fastapi import FastAPI, Request, Response
+from starlette.datastructures import URLPath
 
 from fastapi_users._lazy import needs_extra
 from fastapi_users.application import Application
@@ -409,6 +410,8 @@ class Accounts:
         features give a client with it comes too, such as the cookie that refreshes it.
 
         :param backend: its name; the first one, if there is none.
+        :raises LookupError: there is no such backend; or a cookie belongs to one route, whose address only the FastAPI
+            of the application knows, and that was not named.
         """
         names = [each.name for each in self.application.backends]
         if backend is not None and backend not in names:
@@ -428,7 +431,7 @@ class Accounts:
                 methods=authentication.methods,
                 auth_time=authentication.time,
                 backend=self.application.backends[position],
-                request=None if self.application.app is None else _request_of(self.application.app),
+                request=_request_of(self.application.app),
             )
             await user_manager._seam_after_login(attempt, answer)
             return answer
@@ -441,6 +444,8 @@ class Accounts:
         cookies = SimpleCookie()
         for header in answer.headers.getlist("set-cookie"):
             cookies.load(header)
+        if any(cookie["path"] == _UNKNOWN_PATH for cookie in cookies.values()):
+            self._require_app()  # at another path, it would stay beside the one that the route itself sets later
         for name, cookie in cookies.items():
             client.cookies.set(name, cookie.value, path=cookie["path"] or "/")
         return client
@@ -498,7 +503,17 @@ def accounts_under_test(app: FastAPI | None, fastapi_users: FastAPIUsers[Any, An
         yield Accounts(Application(fastapi_users, app), outbox)
 
 
-def _request_of(app: FastAPI) -> Request:
+_UNKNOWN_PATH = "/of-an-unknown-application"
+
+
+class _UnknownApp:
+    """Stands for an application that was not named, and says so where an address of it is asked for."""
+
+    def url_path_for(self, _name: str, /, **_: Any) -> URLPath:
+        return URLPath(_UNKNOWN_PATH)
+
+
+def _request_of(app: FastAPI | None) -> Request:
     """Whoever gives a client a cookie may want to know the address of a route, and of the client."""
     return Request(
         {
@@ -506,11 +521,11 @@ def _request_of(app: FastAPI) -> Request:
             "method": "POST",
             "scheme": "https",
             "path": "/",
-            "root_path": app.root_path,
+            "root_path": "" if app is None else app.root_path,
             "query_string": b"",
             "headers": [(b"host", b"localhost")],
             "client": ("127.0.0.1", 0),
-            "app": app,
+            "app": app or _UnknownApp(),
         }
     )
 

@@ -114,6 +114,22 @@ async def test_a_backend_that_is_none(client, create_user, login_as):
     ).assert_outcomes(passed=4)
 
 
+def test_who_names_the_facade_only_gets_sessions_all_the_same(project: pytest.Pytester) -> None:
+    project.makeini(INI.format(app="program:fastapi_users"))
+    run(
+        project,
+        """
+@pytest.mark.parametrize("backend", ["bearer", "cookie"])
+async def test_session(client, create_user, login_as, backend):
+    root = await create_user(is_superuser=True)
+    await login_as(client, root, backend=backend)
+    for path in ("/greeting", "/admin"):
+        assert (await client.get(path)).json() == root.email
+    assert bool(client.cookies) == (backend == "cookie")
+""",
+    ).assert_outcomes(passed=2)
+
+
 def test_every_dependency_of_the_application_gives_the_user_one_acts_as(project: pytest.Pytester) -> None:
     run(
         project,

@@ -322,6 +322,15 @@ async def test_a_session_without_a_login_is_a_whole_one(example: Example, backen
             assert (await client.delete("/users/me")).status_code == 204
 
 
+async def test_a_cookie_for_one_route_needs_the_application_that_has_it(example: Example) -> None:
+    user = await example.accounts.create_user(EMAIL, is_verified=True)
+    with accounts_under_test(None, example.users.fastapi_users) as accounts:
+        with pytest.raises(LookupError, match="Name the FastAPI of the application for this"):
+            await accounts.login_as(example.client, user, backend="browser")
+        await accounts.login_as(example.client, user, backend="bearer")
+    assert (await example.client.get("/hello")).json() == f"Hello, {EMAIL}!"
+
+
 @pytest.fixture
 def provider(monkeypatch: pytest.MonkeyPatch, environment: None) -> Iterator[OIDCProvider]:
     provider = OIDCProvider(
