@@ -21,20 +21,33 @@ from fastapi_users.db.base import BaseUserDatabase
 _EMPTY = "fastapi_users.schemes_without_token"
 
 
-class EarlyScheme(SecurityBase):
-    """A scheme of an authenticator; the last one refuses a request to which none of them gave a token.
+class _StandIn:
+    """To FastAPI it is what it wraps: the same key for ``dependency_overrides``, and one result in a request whoever asks."""
 
-    To FastAPI it is the scheme: the same in the OpenAPI document, the same key for ``dependency_overrides``, and one
-    result in a request whoever asks. Where another asked first, or an override is in its place, nobody is refused here
-    but later, by the authenticator.
+    def __init__(self, wrapped: Any) -> None:
+        self.__wrapped__ = wrapped
+        self._hash = hash(wrapped)  # FastAPI asks for it three times in each request
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        # Both at once: what FastAPI compares for its document is mostly two of these.
+        return bool(self.__wrapped__ == (other.__wrapped__ if isinstance(other, _StandIn) else other))
+
+
+class EarlyScheme(_StandIn, SecurityBase):
+    """A scheme of an authenticator, also in the OpenAPI document; the last one refuses a request to which none of them
+    gave a token.
+
+    Where another asked first, or an override is in its place, nobody is refused here but later, by the authenticator.
 
     :param others: those before it; ``None`` where this is not the last one.
     """
 
     def __init__(self, scheme: Any, others: Sequence[Any] | None, refuse: Callable[[], HTTPException | None]) -> None:
-        self.__wrapped__ = scheme
+        super().__init__(scheme)
         self.__signature__ = _OF_A_CONNECTION
-        self._hash = hash(scheme)  # FastAPI asks for it three times in each request
         self._others = others
         self._refuse = refuse
 
@@ -57,18 +70,16 @@ class EarlyScheme(SecurityBase):
                 raise refusal
         return token
 
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return bool(self.__wrapped__ == (other.__wrapped__ if isinstance(other, EarlyScheme) else other))
-
 
 _OF_A_CONNECTION = Signature([Parameter("connection", Parameter.KEYWORD_ONLY, annotation=HTTPConnection)])
 
 
-def read_early(schemes: Sequence[Any], refuse: Callable[[], HTTPException | None]) -> Sequence[Callable[..., Any]]:
-    """The schemes for a dependency that is of no use without a token; as they are, if one is not like those of FastAPI."""
+@lru_cache(maxsize=128)
+def read_early(schemes: tuple[Any, ...], refuse: Callable[[], HTTPException | None]) -> Sequence[Callable[..., Any]]:
+    """The schemes for a dependency that is of no use without a token; as they are, if one is not like those of FastAPI.
+
+    The same objects for all dependencies of an authenticator: FastAPI looks closely at each that it does not know yet.
+    """
     if not all(map(_needs_the_request_only, map(type, schemes))):
         return schemes
     *others, last = schemes
@@ -84,28 +95,17 @@ def _needs_the_request_only(scheme: Any) -> bool:
     return annotations[1:] in ([Request], [HTTPConnection])
 
 
-class Inlined:
-    """A plain function as a dependency that runs on the event loop, and not in a thread, which costs many times more.
-
-    To FastAPI it is the function: the same parameters, the same key for ``dependency_overrides``, and one result in a
-    request whoever asks.
-    """
+class Inlined(_StandIn):
+    """A plain function as a dependency that runs on the event loop, and not in a thread, which costs many times more."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        update_wrapper(self, function)
-        self._function = function
-        self._hash = hash(function)  # FastAPI asks for it three times in each request
+        update_wrapper(self, function)  # for its parameters
+        super().__init__(function)
         # Where FastAPI looks up annotations that are texts; its newer versions unwrap the function first.
         self.__globals__ = getattr(inspect.unwrap(function), "__globals__", {})
 
     async def __call__(self, **values: Any) -> Any:
-        return self._function(**values)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return bool(self._function == (other._function if isinstance(other, Inlined) else other))
+        return self.__wrapped__(**values)
 
 
 def strategy_dependency(backend: AuthenticationBackend[Any, Any]) -> Callable[..., Any]:
