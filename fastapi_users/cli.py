@@ -15,7 +15,7 @@ from fastapi_users import __version__, schemas
 from fastapi_users._lazy import needs_extra
 from fastapi_users.application import Application, ApplicationError, load_application
 from fastapi_users.db.base import BaseUserDatabase
-from fastapi_users.doctor import Finding, examine
+from fastapi_users.doctor import Finding, examine, find_missing_tables
 from fastapi_users.exceptions import InvalidPasswordException, UserAlreadyExists, UserNotExists
 from fastapi_users.manager import ending_sessions
 from fastapi_users.project import find_project
@@ -139,19 +139,26 @@ def cleanup(context: typer.Context) -> None:
 
 
 @cli.command()
-def doctor(context: typer.Context) -> None:
-    """List settings that are not safe, each with the line to write. The exit code is 1 if there are any."""
+def doctor(
+    context: typer.Context,
+    database: Annotated[bool, typer.Option(help="Ask the database whether the tables are there.")] = True,
+) -> None:
+    """List tables that are missing and settings that are not safe, each with the line to write.
+
+    The exit code is 1 if there are any.
+    """
 
     async def look(application: Application) -> list[Finding]:
         async def with_parts(user_manager: Any, strategies: list[Any]) -> list[Finding]:
-            return examine(user_manager, application.backends, strategies, application.app)
+            missing = await find_missing_tables(user_manager, strategies) if database else []
+            return [*missing, *examine(user_manager, application.backends, strategies, application.app)]
 
         return await application.call_with_parts(with_parts)
 
     findings = _run(context, look)
     for finding in findings:
         typer.echo(f"{finding.place}\n  {finding.problem}\n  Write: {finding.line}\n")
-    typer.echo(f"Settings to change: {len(findings)}" if findings else "Nothing to change.")
+    typer.echo(f"To change: {len(findings)}" if findings else "Nothing to change.")
     raise typer.Exit(1 if findings else 0)
 
 

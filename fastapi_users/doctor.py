@@ -1,4 +1,6 @@
-"""What ``fastapi-users doctor`` looks at: settings that work and are not safe, each with the line to write instead."""
+"""What ``fastapi-users doctor`` looks at: tables that are missing, and settings that work and are not safe, each with the
+line to write.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,12 +10,16 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from fastapi_users.application import Application, ApplicationError
 from fastapi_users.authentication import AuthenticationBackend, CookieTransport, JWTStrategy
+from fastapi_users.db.store import find_missing
+from fastapi_users.fastapi_users import FastAPIUsers
 from fastapi_users.insecure import secret_weakness
 from fastapi_users.jwt import get_secret_values, is_symmetric
 from fastapi_users.manager import BaseUserManager
 
 LONGEST_JWT_SECONDS = 24 * 60 * 60
+_MODEL_OF_VERSION_9 = "user_db_model"  # of Pydantic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +44,59 @@ def examine(
     if app is not None:
         findings += _of_the_application(app, backends)
     return findings
+
+
+async def require_tables(fastapi_users: FastAPIUsers[Any, Any], app: FastAPI | None = None) -> None:
+    """In the lifespan, so that an application does not start without what it is set up with.
+
+    Dependencies are solved for it as in a request, also by the ``dependency_overrides`` of the ``app``.
+
+    :raises ApplicationError: a table or a column is not in the database, a model is none, or the adapter has no store.
+    """
+    findings = await Application(fastapi_users, app).call_with_parts(find_missing_tables)
+    if findings:
+        problems = " ".join(finding.problem for finding in findings)
+        raise ApplicationError(f"{problems} Write: {findings[0].line}")
+
+
+async def find_missing_tables(user_manager: BaseUserManager[Any, Any], strategies: Sequence[Any]) -> list[Finding]:
+    """What the database has not got of the users, of the models of the manager, and of the tokens of the strategies."""
+    findings = await _missing_of(user_manager.user_db, _place_of(type(user_manager.user_db)))
+    kind = type(user_manager)
+    for name in dir(user_manager):
+        model = getattr(user_manager, name) if name.endswith("_model") and name != _MODEL_OF_VERSION_9 else None
+        if not isinstance(model, type):  # none, or a store that takes its place
+            continue
+        try:
+            store: Any = user_manager.user_db.store(model)
+        except NotImplementedError:
+            adapter = type(user_manager.user_db).__name__
+            problem = f"{name} needs rows of its own, and {adapter} has no store(model)."
+            findings.append(
+                Finding(place=_place_of(kind), problem=problem, line=f"def store(self, model): …  # in {adapter}")
+            )
+        except TypeError as error:
+            findings.append(_finding_of(error, _place_of(kind)))
+        else:
+            findings += await _missing_of(store, _place_of(kind))
+    for strategy in strategies:
+        for keeper in (getattr(strategy, "database", None), getattr(strategy, "revoke", None)):
+            findings += await _missing_of(keeper, _place_of(type(strategy)))
+    return list(dict.fromkeys(findings))  # backends may share a table
+
+
+async def _missing_of(keeper: Any, place: str) -> list[Finding]:
+    try:
+        missing = await find_missing(keeper)
+    except TypeError as error:
+        return [_finding_of(error, place)]
+    return [Finding(place=_place_of(each.model), problem=each.problem, line=each.line) for each in missing]
+
+
+def _finding_of(error: TypeError, place: str) -> Finding:
+    """Of an error of ours, which says what to write."""
+    problem, _, line = str(error).partition(": write ")
+    return Finding(place=place, problem=f"{problem}.", line=line)
 
 
 def _of_the_manager(manager: BaseUserManager[Any, Any]) -> Iterator[Finding]:
@@ -82,7 +141,7 @@ def _of_the_manager(manager: BaseUserManager[Any, Any]) -> Iterator[Finding]:
     ]
     found = [*_of_the_secrets(manager), *((problem, line) for is_unsafe, problem, line in settings if is_unsafe)]
     for problem, line in found:
-        yield Finding(place=f"{kind.__name__} ({_where(kind)})", problem=problem, line=line)
+        yield Finding(place=_place_of(kind), problem=problem, line=line)
 
 
 def _of_the_secrets(manager: BaseUserManager[Any, Any]) -> Iterator[tuple[str, str]]:
@@ -170,6 +229,10 @@ def _secret_line(name: str) -> str:
 
 def _overrides(kind: type[Any], name: str) -> bool:
     return getattr(kind, name) is not getattr(BaseUserManager, name)
+
+
+def _place_of(kind: type[Any]) -> str:
+    return f"{kind.__name__} ({_where(kind)})"
 
 
 def _where(thing: Any) -> str:

@@ -12,13 +12,13 @@ from pydantic import AfterValidator, BaseModel, Field
 from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication.strategy.db import AccessTokenDatabase, AccessTokenProtocol
 from fastapi_users.db.base import BaseUserDatabase
-from fastapi_users.db.store import Condition, Increment, M, Store, Where, none_of
+from fastapi_users.db.store import Condition, Increment, M, Missing, Store, Where, none_of
 from fastapi_users.exceptions import InvalidID, OAuthAccountAlreadyLinked
 from fastapi_users.models import UserProtocol
 
 with needs_extra("beanie"):
     from beanie import Document, PydanticObjectId, Save, Update, UpdateResponse
-    from beanie.exceptions import DocumentNotFound
+    from beanie.exceptions import CollectionWasNotInitialized, DocumentNotFound
     from beanie.odm.actions import ActionDirections, ActionRegistry
     from beanie.odm.utils.encoder import Encoder
     from beanie.odm.utils.parsing import merge_models
@@ -263,7 +263,12 @@ class BeanieUserDatabase(BaseUserDatabase[UP_BEANIE, Any], Generic[UP_BEANIE]):
         return all(user.id == owner_id for user in await self._find_alike(email))
 
     def store(self, model: type[M]) -> Store[M]:
+        """:raises TypeError: it is no document."""
+        _refuse_no_document(model)
         return BeanieStore(model)
+
+    async def find_missing(self) -> Sequence[Missing]:
+        return await BeanieStore(self.user_model).find_missing()
 
     async def _find_alike(self, email: str) -> list[UP_BEANIE]:
         documents = _documents(self.user_model)
@@ -332,6 +337,9 @@ class BeanieAccessTokenDatabase(AccessTokenDatabase[AP_BEANIE], Generic[AP_BEANI
         """Clear the collection of expired tokens, and tell how many those were."""
         return await self._store.delete_where({"created_at": Condition("<", moment)})
 
+    async def find_missing(self) -> Sequence[Missing]:
+        return await self._store.find_missing()
+
     @property
     def _store(self) -> "BeanieStore[AP_BEANIE]":
         return BeanieStore(self.access_token_model)
@@ -346,6 +354,20 @@ class BeanieStore(Generic[M]):
 
     def __init__(self, model: type[M]) -> None:
         self._model = _documents(model)
+
+    async def find_missing(self) -> Sequence[Missing]:
+        """The document, where Beanie was not told of it: collections need nothing else.
+
+        :raises TypeError: the model is no document.
+        """
+        _refuse_no_document(self._model)
+        try:
+            self._model.get_settings()
+        except CollectionWasNotInitialized:
+            name = self._model.__name__
+            line = f"await init_beanie(…, document_models=[…, {name}])"
+            return [Missing(model=self._model, problem=f"Beanie was not told of {name}.", line=line)]
+        return []
 
     async def get(self, where: Where) -> M | None:
         return cast("M | None", await self._model.find_one(self._filter(where)))
@@ -387,6 +409,14 @@ class BeanieStore(Generic[M]):
     def _key(self, name: str) -> str:
         """:raises KeyError: there is no such field. MongoDB would take it for one that is null everywhere."""
         return self._model.model_fields[name].alias or name
+
+
+def _refuse_no_document(model: type[Any]) -> None:
+    if not issubclass(model, Document):
+        raise TypeError(
+            f"{model.__name__} is no document of Beanie: write class {model.__name__}(BeanieBase…, Document), with the "
+            "base class of what it keeps."
+        )
 
 
 def _documents(model: type[Any]) -> Any:

@@ -20,7 +20,7 @@ from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication.strategy.base import ProvenCredentials
 from fastapi_users.authentication.strategy.db import AP, AccessTokenDatabase
 from fastapi_users.db.base import BaseUserDatabase, run_callbacks
-from fastapi_users.db.store import Condition, Increment, M, Store, Where, at_least, none_of
+from fastapi_users.db.store import Condition, Increment, M, Missing, Store, Where, at_least, none_of
 from fastapi_users.exceptions import CredentialsChanged, OAuthAccountNotExists
 from fastapi_users.models import ID, OAP, UP
 from fastapi_users.schemas import is_storable
@@ -429,6 +429,13 @@ class _SessionCalls:
                 lambda: read(self.session.execute(statement, values, execution_options=options))
             )
         return read(await self.session.execute(statement, values, execution_options=options))
+
+    async def run(self, function: Callable[[Session], R]) -> R:
+        """What SQLAlchemy has no asynchronous way for."""
+        if self.is_sync:
+            return await self._in_thread(partial(function, self.session))
+        found: R = await self.session.run_sync(function)
+        return found
 
     @property
     def sync_session(self) -> Session:
@@ -875,12 +882,13 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
     def store(self, model: type[M]) -> Store[M]:
         """:raises TypeError: it is no table."""
-        if inspect(model, raiseerr=False) is None:
-            raise TypeError(
-                f"{model.__name__} is no table of SQLAlchemy: write class {model.__name__}(SQLAlchemyBase…Table, Base), "
-                "with the declarative base of your tables."
-            )
+        _refuse_no_table(model)
         return SQLAlchemyStore(self.session, model)
+
+    async def find_missing(self) -> Sequence[Missing]:
+        """What the database has not got of users and their accounts."""
+        models = [model for model in (self.user_table, self.oauth_account_table) if model is not None]
+        return [each for model in models for each in await SQLAlchemyStore(self.session, model).find_missing()]
 
     def transaction(self) -> Any:
         """Writes inside it flush, and are committed together at its end; an exception rolls them back."""
@@ -1230,6 +1238,9 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
         """Clear the table of expired tokens, and tell how many those were."""
         return await self._store.delete_where({"created_at": Condition("<", moment)})
 
+    async def find_missing(self) -> Sequence[Missing]:
+        return await self._store.find_missing()
+
     @property
     def _store(self) -> "SQLAlchemyStore[AP]":
         return SQLAlchemyStore(self.session, self.access_token_table)
@@ -1283,6 +1294,14 @@ class SQLAlchemyStore(Generic[M]):
     async def delete_where(self, where: Where) -> int:
         return await self._write(delete(self._model).where(*self._conditions(where)))
 
+    async def find_missing(self) -> Sequence[Missing]:
+        """The tables that are not in the database, and the columns that are not in the tables.
+
+        :raises TypeError: the model is no table.
+        """
+        _refuse_no_table(self._model)
+        return await self._calls.run(partial(_missing_of, self._model))
+
     async def _write(self, statement: Any) -> int:
         calls = self._calls
         loaded = calls.session.identity_map.values()
@@ -1301,6 +1320,33 @@ class SQLAlchemyStore(Generic[M]):
 
     def _conditions(self, where: Where) -> Iterator[Any]:
         return (_condition(_column(self._model, name), value) for name, value in where.items())
+
+
+def _refuse_no_table(model: type[Any]) -> None:
+    if inspect(model, raiseerr=False) is None:
+        raise TypeError(
+            f"{model.__name__} is no table of SQLAlchemy: write class {model.__name__}(SQLAlchemyBase…Table, Base), "
+            "with the declarative base of your tables."
+        )
+
+
+def _missing_of(model: type[Any], session: Session) -> list[Missing]:
+    connection = session.connection(bind_arguments={"mapper": model})
+    schemas: Mapping[Any, Any] = connection.get_execution_options().get("schema_translate_map") or {}
+    database, missing = inspect(connection), []
+    for table in cast("Any", inspect(model)).tables:
+        schema = schemas.get(table.schema, table.schema)
+        line = f'alembic revision --autogenerate -m "{table.name}" && alembic upgrade head'
+        if not database.has_table(table.name, schema=schema):
+            line = f"{line}  # or, for a first look, Base.metadata.create_all"
+            problem = f"The database has no table {table.fullname!r}."
+        else:
+            known = {column["name"].lower() for column in database.get_columns(table.name, schema=schema)}
+            unknown = [repr(column.name) for column in table.columns if column.name.lower() not in known]
+            problem = f"The table {table.fullname!r} has no {', '.join(unknown)}." if unknown else ""
+        if problem:
+            missing.append(Missing(model=model, problem=problem, line=line))
+    return missing
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {"<": lt, "<=": le, ">": gt, ">=": ge, "!=": ne}

@@ -56,6 +56,15 @@ Where = Mapping[str, Any]
 """Column names to values they equal (``None`` is null), or to a :class:`Condition`. All of them must hold."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """What the database has not got of a model, and the ``line`` to write."""
+
+    model: type[Any]
+    problem: str
+    line: str
+
+
 class Store(Protocol[M]):
     """The rows of one model, in the session of the adapter that made the store.
 
@@ -86,3 +95,10 @@ class Store(Protocol[M]):
     async def delete_where(self, where: Where) -> int:
         """Delete the rows for which ``where`` holds, and tell how many those were."""
         ...
+
+
+async def find_missing(keeper: Any) -> Sequence[Missing]:
+    """What the database has not got of the models of an adapter, or of a store, that has a method of this name."""
+    look = getattr(type(keeper), "find_missing", None)
+    missing: Sequence[Missing] = [] if look is None else await look(keeper)
+    return missing

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
-from fastapi_users.db.store import Store, at_most, one_of
+from fastapi_users.db.store import Missing, Store, at_most, find_missing, one_of
 
 
 class Denylist(Protocol):
@@ -70,3 +70,6 @@ class StoreDenylist:
     async def cleanup(self) -> int:
         """Delete what has expired, and tell how many rows those were. Call it now and then, from a cron job say."""
         return await self._store.delete_where({"expires_at": at_most(datetime.now(timezone.utc))})
+
+    async def find_missing(self) -> Sequence[Missing]:
+        return await find_missing(self._store)
