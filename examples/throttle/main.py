@@ -1,5 +1,9 @@
-"""An application that slows down who guesses: `THROTTLE_STORAGE=redis://localhost:6379/0 uvicorn main:app --workers 2`."""
+"""An application that slows down who guesses. `python main.py` makes its tables, before several workers do it at once.
 
+`THROTTLE_STORAGE=redis://localhost:6379/0 SECRET=… uvicorn main:app --workers 2`
+"""
+
+import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -13,6 +17,7 @@ from sqlalchemy.orm import DeclarativeBase
 from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin, schemas
 from fastapi_users.authentication import AuthenticationBackend, CookieTransport, JWTStrategy
 from fastapi_users.db import SQLAlchemyBaseUserTableUUID, SQLAlchemyUserDatabase
+from fastapi_users.doctor import require_tables
 from fastapi_users.features.throttle import (
     THROTTLE_RESPONSES,
     Throttle,
@@ -42,10 +47,15 @@ async def get_user_manager() -> AsyncIterator[UserManager]:
         yield UserManager(SQLAlchemyUserDatabase(session, User))
 
 
-@asynccontextmanager
-async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+async def create_tables() -> None:
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
+    await engine.dispose()
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    await require_tables(fastapi_users, app)
     yield
     await UserManager.throttle.aclose()
     await engine.dispose()
@@ -70,3 +80,7 @@ three_greetings = rate_limit("3/minute", get_user_manager, by=current_user)
 @app.get("/hello", dependencies=[Depends(three_greetings)], responses=THROTTLE_RESPONSES)
 async def hello(user: User = Depends(current_user)) -> str:
     return f"Hello, {user.email}!"
+
+
+if __name__ == "__main__":
+    asyncio.run(create_tables())

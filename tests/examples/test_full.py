@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack
@@ -85,6 +86,7 @@ async def environment(
 async def example(environment: None) -> AsyncIterator[Example]:
     with imported("app.main", FOLDER) as main, accounts_under_test(main.app, main.fastapi_users) as accounts:
         example = Example(main, accounts)
+        await example.db.create_tables()
         async with main.app.router.lifespan_context(main.app), example.browser() as example.client:
             yield example
 
@@ -371,12 +373,48 @@ async def command(*arguments: str) -> str:
     return result.output
 
 
+async def program(*arguments: str) -> "subprocess.Popen[str]":
+    """As somebody calls it in the folder of the example."""
+    return subprocess.Popen([sys.executable, "-m", *arguments], cwd=FOLDER, stderr=subprocess.PIPE, text=True)  # noqa: S603, ASYNC220 -- ours; its output is read in a thread
+
+
+@pytest.mark.parametrize("environment", ["postgresql, asyncpg"], indirect=True)
+async def test_two_workers_start_once_the_tables_are_made(environment: None) -> None:
+    server = ["uvicorn", "app.main:app", "--port", "0"]
+
+    async def lines(process: "subprocess.Popen[str]", *, until: str, times: int) -> str:
+        """What it writes, up to this, or to its end."""
+        output = ""
+        assert process.stderr is not None
+        while output.count(until) < times and (line := await to_thread.run_sync(process.stderr.readline)):
+            output += line
+        return output
+
+    without_tables = await program(*server)
+    _, output = await to_thread.run_sync(without_tables.communicate)
+    assert without_tables.returncode != 0
+    assert "ApplicationError: The database has no table 'user'." in output
+
+    made = await program("app.db")
+    assert (await to_thread.run_sync(made.communicate))[1] == ""
+    assert made.returncode == 0
+
+    two_workers = await program(*server, "--workers", "2")
+    output = await lines(two_workers, until="Application startup complete.", times=2)
+    two_workers.terminate()
+    await to_thread.run_sync(two_workers.communicate)
+    assert output.count("Application startup complete.") == 2, output
+
+
 async def test_the_doctor_has_nothing_to_say(environment: None) -> None:
+    with imported("app.db", FOLDER) as db:
+        await db.create_tables()
     assert await command("doctor") == "Nothing to change.\n"
 
 
 async def test_what_has_ended_is_cleaned_up(environment: None) -> None:
     with imported("app.main", FOLDER) as main, accounts_under_test(main.app, main.fastapi_users) as accounts:
+        await sys.modules["app.db"].create_tables()
         async with main.app.router.lifespan_context(main.app):
             with frozen_clock(datetime.now(timezone.utc) - timedelta(days=100)):
                 user = await accounts.create_user(EMAIL)

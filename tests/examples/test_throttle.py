@@ -17,6 +17,7 @@ async def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     monkeypatch.setenv("TRUSTED_PROXIES", "127.0.0.1/32")
     main = runpy.run_path(str(MAIN))
     app = main["app"]
+    await main["create_tables"]()
     async with app.router.lifespan_context(app):
         yield app
 

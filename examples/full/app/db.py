@@ -1,3 +1,6 @@
+"""`python -m app.db` makes the tables: once, before the workers start, who would do it all at the same time."""
+
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -75,3 +78,8 @@ async def create_tables() -> None:
     """For a first look. An application with data to lose has migrations (Alembic) instead."""
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
+    await engine.dispose()
+
+
+if __name__ == "__main__":
+    asyncio.run(create_tables())

@@ -1,13 +1,16 @@
+"""`python -m app.db && uvicorn app.main:app --workers 2`"""
+
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI, Request, status
 
 from fastapi_users.authentication.fresh import REAUTHENTICATION_RESPONSES
+from fastapi_users.doctor import require_tables
 from fastapi_users.features.sessions import get_sessions_admin_router, get_sessions_router
 from fastapi_users.features.throttle import THROTTLE_RESPONSES, get_throttled_router, rate_limit
 
-from .db import User, create_tables, engine
+from .db import User, engine
 from .limits import throttle
 from .provider import get_provider_routers
 from .schemas import UserCreate, UserRead, UserUpdate
@@ -24,8 +27,8 @@ from .users import (
 
 
 @asynccontextmanager
-async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    await create_tables()
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    await require_tables(fastapi_users, app)
     yield
     await throttle.aclose()
     await engine.dispose()
