@@ -1,6 +1,5 @@
 """A real browser logs in with a real provider: redirects, cookies and pages as users meet them."""
 
-import shutil
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -15,12 +14,8 @@ from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin
 from fastapi_users.authentication import AuthenticationBackend, CookieTransport, JWTStrategy
 from fastapi_users.router.common import CSRF_TOKEN_COOKIE_NAME
 from fastapi_users.testing import InMemoryUserDatabase, OAuthAccount, User
-from tests import services
+from tests.browser import chromium
 from tests.world import SECRET
-
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
-
-playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
@@ -28,25 +23,10 @@ class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
     verification_token_secret = SECRET
 
 
-def chromium() -> str:
-    """The path of the browser; playwright's own is not used, as it is not a package of the system."""
-    found = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if found is None:  # also where the servers have to answer: a browser is a luxury of a machine
-        pytest.skip(f"There is none of {', '.join(CHROMIUMS)}.")
-    services.ANSWERED.add("chromium")
-    return found
-
-
 @pytest.fixture
 async def page() -> AsyncIterator[Any]:
-    path = chromium()
-    async with playwright.async_playwright() as driver:
-        try:
-            browser = await driver.chromium.launch(executable_path=path)
-        except playwright.Error as error:
-            pytest.skip(f"{path} does not start: {str(error).splitlines()[0]}")
+    async with chromium() as browser:
         yield await browser.new_page()
-        await browser.close()
 
 
 @pytest.fixture
@@ -105,8 +85,9 @@ async def test_a_browser_that_says_no_lands_there_with_the_error(page: Any, app_
     assert await page.inner_text("body") == "Welcome, stranger"
 
 
-def test_a_machine_without_a_browser_skips(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_machine_without_a_browser_skips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
 
     with pytest.raises(pytest.skip.Exception, match="none of chromium"):
-        chromium()
+        async with chromium():
+            raise AssertionError

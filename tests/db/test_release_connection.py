@@ -480,12 +480,9 @@ async def test_of_two_resets_during_each_others_hash_one_counts(sqlite_world: Wo
     assert sorted(statuses) == [200, 400]
 
 
-async def test_a_login_whose_password_was_changed_during_the_hash_makes_no_session_that_counts(
-    sqlite_world: World, helper: GatedHelper
-) -> None:
-    """Without another statement: the token names the hash that was verified."""
-    await sqlite_world.insert_user(ANN)
-    ask = await log_in(sqlite_world, {})
+async def log_in_while_the_password_is_changed(world: World, helper: GatedHelper) -> Any:
+    """The answer to a login whose hash has to wait until another one was written."""
+    ask = await log_in(world, {})
     helper.may_end.clear()
     answers: list[Any] = []
 
@@ -495,12 +492,21 @@ async def test_a_login_whose_password_was_changed_during_the_hash_makes_no_sessi
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ask_and_keep)
         await helper.hashing()
-        async with sqlite_world.session_maker() as session:
+        async with world.session_maker() as session:
             await session.execute(update(User).values(hashed_password="changed"))
             await session.commit()
         helper.may_end.set()
+    return answers[0]
 
-    headers = {"Authorization": f"Bearer {answers[0].json()['access_token']}"}
+
+async def test_a_login_whose_password_was_changed_during_the_hash_makes_no_session_that_counts(
+    sqlite_world: World, helper: GatedHelper
+) -> None:
+    """Without another statement: the token names the hash that was verified."""
+    await sqlite_world.insert_user(ANN)
+    answer = await log_in_while_the_password_is_changed(sqlite_world, helper)
+
+    headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
     assert (await sqlite_world.client.get("/users/me", headers=headers)).status_code == 401
 
 
@@ -512,21 +518,8 @@ async def test_an_upgraded_hash_does_not_take_the_place_of_one_that_was_set_mean
     monkeypatch.setattr(
         helper.helper, "verify_and_update", lambda plain, hashed: (verify(plain, hashed)[0], "the upgraded hash")
     )
-    ask = await log_in(sqlite_world, {})
-    helper.may_end.clear()
-    answers: list[Any] = []
+    answer = await log_in_while_the_password_is_changed(sqlite_world, helper)
 
-    async def ask_and_keep() -> None:
-        answers.append(await ask())
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(ask_and_keep)
-        await helper.hashing()
-        async with sqlite_world.session_maker() as session:
-            await session.execute(update(User).values(hashed_password="changed"))
-            await session.commit()
-        helper.may_end.set()
-
-    assert answers[0].status_code == 400
+    assert answer.status_code == 400
     user_now: Any = await sqlite_world.reload(user)
     assert user_now.hashed_password == "changed"

@@ -1,7 +1,6 @@
 """A real browser with the page of the example: tokens expire, and it stays logged in."""
 
 import runpy
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,34 +8,16 @@ from typing import Any
 import pytest
 
 from examples.provider import serve
-from tests import services
+from tests.browser import chromium
 
 ROOT = Path(__file__).parents[2]
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 EMAIL, PASSWORD = "ada@example.com", "correct-horse-battery"
-
-playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
-
-
-def chromium() -> str:
-    """The path of the browser; playwright's own is not used, as it is not a package of the system."""
-    found = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if found is None:  # also where the servers have to answer: a browser is a luxury of a machine
-        pytest.skip(f"There is none of {', '.join(CHROMIUMS)}.")
-    services.ANSWERED.add("chromium")
-    return found
 
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Any]:
-    path = chromium()
-    async with playwright.async_playwright() as driver:
-        try:
-            browser = await driver.chromium.launch(executable_path=path)
-        except playwright.Error as error:
-            pytest.skip(f"{path} does not start: {str(error).splitlines()[0]}")
+    async with chromium() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.fixture
