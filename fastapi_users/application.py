@@ -43,9 +43,15 @@ class Application:
         if self.app is None:
             yield
             return
+        failure: Exception | None = None
         async with self.app.router.lifespan_context(self.app) as state:
             self._state = dict(state or {})
-            yield
+            try:
+                yield
+            except Exception as error:  # noqa: BLE001 -- no server ends a lifespan so: what stands after its yield counts
+                failure = error
+        if failure is not None:
+            raise failure
 
     async def call(self, function: Callable[..., Awaitable[R]]) -> R:
         """Call it as FastAPI calls a route: what has a ``Depends`` is solved, and closed afterwards.

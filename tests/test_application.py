@@ -140,6 +140,22 @@ async def test_dependencies_see_lifespan_state_and_overrides_of_the_application_
     assert app.state.log == ["start", "open", "work", "close", "stop"]
 
 
+async def test_an_application_closes_what_it_has_opened_when_the_work_fails() -> None:
+    closed: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        closed.append("pool")
+
+    application = Application(FastAPIUsers[Any, Any](get_no_manager, []), FastAPI(lifespan=lifespan))
+    with pytest.raises(ZeroDivisionError):
+        async with application.running():
+            raise ZeroDivisionError
+
+    assert closed == ["pool"]
+
+
 async def test_a_dependency_that_wants_a_header_is_told_of() -> None:
     async def work(x_tenant: str = Header()) -> None: ...
 

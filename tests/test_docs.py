@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from httpx import ASGITransport, AsyncClient
 from httpx_oauth.clients.google import GoogleOAuth2
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from fastapi_users import BaseUserManager, events
 from fastapi_users.router import ErrorCode, get_jwks_router
@@ -85,11 +85,17 @@ def leads_somewhere(source: Path, target: str) -> bool:
 @pytest.mark.parametrize("page", PAGES)
 def test_the_code_of_a_page_runs_from_top_to_bottom(page: str) -> None:
     parts = vars(run(DOCS / page)).values()
+    engines = [part for part in parts if isinstance(part, AsyncEngine)]
+
+    async def closing(test: Any) -> None:
+        await test()
+        for engine in engines:
+            await engine.dispose()
 
     for app in (part for part in parts if isinstance(part, FastAPI)):
         assert app.openapi()["paths"]
     for test in (part for part in parts if iscoroutinefunction(part) and part.__name__.startswith("test_")):
-        anyio.run(test)
+        anyio.run(closing, test)
 
 
 def test_an_error_in_a_page_is_found_in_the_page(tmp_path: Path) -> None:
