@@ -1,7 +1,7 @@
 """``make matrix``: the wheel in environments of its own. Needs uv, and the network or a mirror of PyPI.
 
 - bare, extras: without any extra, and with each alone
-- adapters: next to, over and after the adapters of version 15
+- adapters: instead of version 15, next to, over and after its adapters
 - newest, lowest: the tests, with the newest and with the oldest releases that the requirements allow
 """
 
@@ -14,7 +14,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ["sqlalchemy", "beanie", "redis", "oauth", "mail", "breached", "testing", "cli"]
+EXTRAS = ["sqlalchemy", "beanie", "redis", "oauth", "mail", "breached", "throttle", "testing", "cli"]
+VERSION_15 = "fastapi-users[sqlalchemy,oauth]==15.0.5"
 ADAPTERS = {"sqlalchemy": "fastapi-users-db-sqlalchemy==7.0.0", "beanie": "fastapi-users-db-beanie==5.0.0"}
 # They look into the source, or build from it.
 OF_THE_SOURCE = ["tests/test_house.py", "tests/test_package.py", "tests/test_oauth_browser.py"]
@@ -62,6 +63,16 @@ def extras(folder: Path, wheel: Path) -> None:
 
 def adapters(folder: Path, wheel: Path) -> None:
     """With pip, which puts the files of the later one over those of the earlier."""
+    environment = Environment(folder / "migration", wheel)
+    environment.install(VERSION_15, "aiosqlite")
+    environment.walk("legacy")
+    print("adapters, version 15 before it is replaced: good")
+
+    environment.pip("uninstall", "--yes", "fastapi-users", *(name.partition("==")[0] for name in ADAPTERS.values()))
+    environment.pip("install", wheel)
+    environment.walk("legacy")
+    print("adapters, ours in its place: good")
+
     environment = Environment(folder / "adapters", wheel)
     environment.install(f"fastapi-users[sqlalchemy,beanie,oauth] @ {wheel.as_uri()}", "aiosqlite")
     environment.pip("uninstall", "--yes", "fastapi-users")

@@ -21,6 +21,7 @@ EXTRAS = {
     "oauth": ["fastapi_users.router.oauth"],
     "mail": ["fastapi_users.mail.render", "fastapi_users.mail.smtp"],
     "breached": ["fastapi_users.breached_passwords", "httpx"],
+    "throttle": ["fastapi_users.features.throttle", "limits"],
     "testing": ["fastapi_users.testing", "time_machine"],
     "cli": ["fastapi_users.cli"],
 }

@@ -149,7 +149,7 @@ def test_the_commands_of_the_first_page_work_as_they_stand_there(tmp_path: Path)
     def answer_to(command: str) -> Any:
         return json.loads(subprocess.run(["/bin/sh", "-euc", command], check=True, **options).stdout)  # noqa: S603 -- ours
 
-    assert 'pip install "fastapi-users[sqlalchemy]"' in install
+    assert 'pip install "fastapi-users[sqlalchemy]>=16"' in install
     command = ["/bin/sh", "-euc", f"exec {serve.strip()} --port {port} 2>&1"]
     with subprocess.Popen(command, **options) as server:  # noqa: S603 -- ours
         try:

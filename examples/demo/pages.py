@@ -28,6 +28,7 @@ iframe { width: 100%; height: 34rem; border: 1px solid #8888; border-radius: 4px
 pre { padding: .75rem; overflow-x: auto; background: #8882; border-radius: 4px; }
 details pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 code, td:nth-child(n + 5) { overflow-wrap: anywhere; }
+td:nth-child(n + 5) { min-width: 8rem; }
 table { display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem; }
 th, td { padding: .25rem .5rem; text-align: left; vertical-align: top; border-bottom: 1px solid #8888; }
 input, button { margin: .5rem 0; padding: .4rem .6rem; font: inherit; }
@@ -74,12 +75,13 @@ curl -b cookies.txt -X POST $base_url/auth/cookie/logout
 curl -c cookies.txt $base_url/auth/jwt/provider/authorize
 curl -b cookies.txt -L 'AUTHORIZATION_URL' -d user=ann
 
-# See the own accounts at providers, and unlink one. The last one stays: there may be no password.
+# See the own accounts at providers, as Ann, and unlink one. The last one stays: there may be no password.
 curl $base_url/users/me/oauth-accounts -H 'Authorization: Bearer ACCESS_TOKEN'
 curl -X DELETE $base_url/users/me/oauth-accounts/ID -H 'Authorization: Bearer ACCESS_TOKEN'
 
-# Delete the account. Ten minutes after the login, that wants a new proof, and its access token.
-# (With a cookie, prove it at /auth/cookie/reauthenticate: it is replaced.)
+# Log in with the password again, and delete that account. Ten minutes after the login, that wants a new proof, and its
+# access token. (With a cookie, prove it at /auth/cookie/reauthenticate: it is replaced.)
+curl $base_url/auth/jwt/login -d username=new@example.com -d password=another-horse-battery
 curl $base_url/auth/jwt/reauthenticate -H 'Authorization: Bearer ACCESS_TOKEN' \\
      -H 'Content-Type: application/json' -d '{"password": "another-horse-battery"}'
 curl -X DELETE $base_url/users/me -H 'Authorization: Bearer ACCESS_TOKEN'

@@ -1,6 +1,7 @@
 import html
 import json
 import re
+import shutil
 import socket
 import sqlite3
 import stat
@@ -8,10 +9,11 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import anyio
 import anyio.to_thread
 import httpx
 import pytest
@@ -30,6 +32,7 @@ from fastapi_users.events import LoginFailed, RequestFacts
 from fastapi_users.mail import Message
 from fastapi_users.router.common import CSRF_TOKEN_COOKIE_NAME
 from fastapi_users.testing import frozen_clock
+from tests.services import unavailable
 
 ROOT = Path(__file__).parents[2]
 EMAIL = "ada@example.com"
@@ -460,7 +463,7 @@ async def test_the_start_page_leads_everywhere(demo: httpx.AsyncClient) -> None:
 
     documented = (await demo.get("/openapi.json")).json()["paths"]
     commands = re.findall(r"curl .*?http://127\.0\.0\.1:8000(/\S+)", html.unescape(page))
-    assert len(commands) == 15
+    assert len(commands) == 16
     assert {command.replace("/ID", "/{id}") for command in commands} <= documented.keys()
 
 
@@ -540,17 +543,53 @@ def test_it_says_where_to_look_and_serves_there(
     assert "-m examples.demo superuser you@example.com" in terminal
 
 
-def test_it_runs_as_a_module(tmp_path: Path) -> None:
+@contextmanager
+def served(data: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "examples.demo", "--port", str(port), "--data", str(tmp_path)]
+    command = [sys.executable, "-m", "examples.demo", "--port", str(port), "--data", str(data)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 -- our own
         try:
             with httpx.Client(transport=httpx.HTTPTransport(retries=6)) as client:  # waits half a second, then longer
-                answer = client.get(f"http://127.0.0.1:{port}/")
+                assert client.get(f"http://127.0.0.1:{port}/").status_code == 200
+            yield f"http://127.0.0.1:{port}", process
         finally:
             process.terminate()
+
+
+def test_it_runs_as_a_module(tmp_path: Path) -> None:
+    with served(tmp_path) as (url, process):
+        process.terminate()
         terminal, _ = process.communicate(timeout=10)
-    assert answer.status_code == 200
-    assert f"http://127.0.0.1:{port}/outbox" in terminal
+    assert f"{url}/outbox" in terminal
+
+
+async def test_the_commands_of_the_start_page_work_one_after_the_other(tmp_path: Path) -> None:
+    _ = shutil.which("curl") or unavailable("curl", "$PATH", FileNotFoundError("curl"))
+    with served(tmp_path / "data") as (url, process):
+        terminal: Any = process.stdout
+        async with httpx.AsyncClient(base_url=url) as demo:
+            found = re.search("<pre>(.*?)</pre>", (await demo.get("/")).text, re.DOTALL)
+            assert found
+            commands = html.unescape(found[1]).replace("\\\n", "").splitlines()
+            known = {"ACCESS_TOKEN": "", "AUTHORIZATION_URL": "", "/ID ": ""}
+            refusals = []
+            for command in [command for command in commands if command.startswith("curl ")]:
+                text = command
+                for word, value in known.items():
+                    text = text.replace(word, value)
+                if '"TOKEN"' in text:
+                    link = f"{text.partition('/auth')[2].split()[0]}?token="
+                    line = await anyio.to_thread.run_sync(next, (line for line in terminal if link in line))
+                    text = text.replace("TOKEN", line.partition(link)[2].strip())
+                finished = await anyio.run_process(["/bin/sh", "-euc", f"{text} --silent --show-error"], cwd=tmp_path)
+                answer = json.loads(finished.stdout or b"null")
+                if isinstance(answer, list):
+                    known["/ID "] = f"/{answer[0]['id']} "
+                elif isinstance(answer, dict):
+                    known |= {word: answer[word.lower()] for word in known if word.lower() in answer}
+                    refusals += [(command, answer["detail"])] if "detail" in answer else []
+
+            assert [detail for _, detail in refusals] == ["OAUTH_LAST_LOGIN_METHOD"], refusals
+            assert "deleted" in (await demo.get("/events")).text

@@ -160,5 +160,22 @@ def test_it_uses_nothing_that_version_15_has_not() -> None:
         for name in node.names
     }
 
-    assert ("fastapi_users_db_sqlalchemy", "SQLAlchemyUserDatabase") in imports
+    assert ("fastapi_users.db", "SQLAlchemyUserDatabase") in imports
+    assert ("fastapi_users_db_sqlalchemy.access_token", "SQLAlchemyAccessTokenDatabase") in imports
     assert {f"{module}.{name}" for module, name in imports if name not in json.dumps(contract)} == set()
+
+
+def test_it_imports_the_adapter_after_the_library_as_version_15_needs_it() -> None:
+    """There, whoever imports the adapter first finds no name of it in `fastapi_users.db`. `make matrix` runs it on 15."""
+    imported_modules = [
+        [node.module for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.ImportFrom)]
+        for path in (FOLDER / "app").glob("*.py")
+    ]
+    of_both = [
+        [module for module in modules if module and module.startswith("fastapi_users")] for modules in imported_modules
+    ]
+
+    assert [modules[0] for modules in of_both if "fastapi_users_db_sqlalchemy.access_token" in modules] == [
+        "fastapi_users.db"
+    ]
+    assert "fastapi_users_db_sqlalchemy" not in {module for modules in of_both for module in modules}
