@@ -40,3 +40,6 @@ async def test_a_protected_request_with_a_session_costs_one_statement(tmp_path: 
             with recorded(world) as traffic:
                 assert (await client.refresh()).status_code == 200
             assert traffic.statements == ["SELECT", "UPDATE", "SELECT"]
+            with recorded(world) as traffic:  # within the grace the same answer, and nothing to write
+                assert (await client.refresh()).status_code == 200
+            assert (traffic.statements, traffic.commits) == (["SELECT"], 0)
