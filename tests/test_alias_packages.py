@@ -38,5 +38,5 @@ def test_the_core_offers_them_as_well(alias: ModuleType, names: list[str]) -> No
 
 
 def test_migrations_generated_from_our_types_import_the_module_that_existing_ones_import() -> None:
-    assert generics.GUID.__module__ == "fastapi_users_db_sqlalchemy.generics"
-    assert generics.TIMESTAMPAware.__module__ == "fastapi_users_db_sqlalchemy.generics"
+    for type_ in (generics.GUID, generics.TIMESTAMPAware, generics.PreciseTIMESTAMPAware):
+        assert type_.__module__ == "fastapi_users_db_sqlalchemy.generics"

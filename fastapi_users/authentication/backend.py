@@ -50,7 +50,12 @@ class AuthenticationBackend(Generic[models.UP, models.ID]):
     @cached_property
     def login_openapi_extra(self) -> dict[str, Any]:
         """What the documents of the routes that log in say more; filled when a feature can interrupt a login."""
-        return {}
+        return {"responses": {}}
+
+    @cached_property
+    def login_form_openapi_extra(self) -> dict[str, Any]:
+        """The same for the one that takes the password in a form, of which a feature may read more."""
+        return {**self.login_openapi_extra}
 
     async def login(self, strategy: Strategy[models.UP, models.ID], user: models.UP) -> Response:
         return await self.transport.get_login_response(await strategy.write_token(user))

@@ -423,9 +423,10 @@ async def resume_login(
     return response
 
 
-def login_openapi_extra(backend: AuthenticationBackend[Any, Any]) -> dict[str, Any] | None:
+def login_openapi_extra(backend: AuthenticationBackend[Any, Any], *, of_form: bool = False) -> dict[str, Any] | None:
     """Of a backend that is just an object with two methods, nothing."""
-    extra: dict[str, Any] | None = getattr(backend, "login_openapi_extra", None)
+    name = "login_form_openapi_extra" if of_form else "login_openapi_extra"
+    extra: dict[str, Any] | None = getattr(backend, name, None)
     return extra
 
 

@@ -79,6 +79,7 @@ with needs_extra("sqlalchemy"):
 R = TypeVar("R")
 
 UUID_ID = uuid.UUID
+_MYSQL = ("mysql", "mariadb")
 
 
 class GUID(TypeDecorator[UUID_ID]):
@@ -123,6 +124,22 @@ class TIMESTAMPAware(TypeDecorator[datetime]):
         return value
 
 
+class PreciseTIMESTAMPAware(TIMESTAMPAware):
+    """The same with microseconds on MySQL and MariaDB, for columns that put rows in order or decide by parts of a second.
+
+    Their TIMESTAMP keeps whole seconds. It also depends on the zone of the connection, ends in 2038, and in older versions
+    the first one of a table is written at every change of a row (``explicit_defaults_for_timestamp``).
+    """
+
+    cache_ok = True
+    __module__ = "fastapi_users_db_sqlalchemy.generics"
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name in _MYSQL:
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return super().load_dialect_impl(dialect)
+
+
 def now_utc() -> datetime:
     return datetime.now(timezone.utc)
 
@@ -132,7 +149,6 @@ def now_utc() -> datetime:
 
 
 _EMAIL_LENGTH = 320
-_MYSQL = ("mysql", "mariadb")
 
 
 def _exact_text(length: int) -> String:

@@ -1,8 +1,9 @@
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.security import OAuth2PasswordRequestForm
+from starlette.datastructures import MutableHeaders
 
 from fastapi_users import models
 from fastapi_users.authentication import AuthenticationBackend, Authenticator, Strategy, Transport
@@ -55,24 +56,6 @@ def get_auth_router(
     else:  # of the application, in upstream's signature
         get_current_user_token = authenticator.current_user_token(active=True, verified=requires_verification)
 
-    class LogoutRoute(SafeRoute):
-        """Takes the cookie away also where the session has ended already: the browser would send it for ever."""
-
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handle = super().get_route_handler()
-
-            async def handle_logout(request: Request) -> Response:
-                try:
-                    return await handle(request)
-                except CrossSiteRequest:
-                    raise
-                except HTTPException as refusal:
-                    for cookie in await _logout_cookies(backend.transport):
-                        refusal.headers = {**(refusal.headers or {}), "set-cookie": cookie}
-                    raise
-
-            return handle_logout
-
     login_responses: OpenAPIResponseType = {
         **LOGIN.responses,
         **csrf_responses([backend]),
@@ -88,7 +71,7 @@ def get_auth_router(
         "/login",
         name=f"auth:{backend.name}.login",
         responses=login_responses,
-        openapi_extra=login_openapi_extra(backend),
+        openapi_extra=login_openapi_extra(backend, of_form=True),
     )
     async def login(
         request: Request,
@@ -122,20 +105,52 @@ def get_auth_router(
         event = LoggedOut(user_id=user.id, request=await user_manager._facts(request), backend=backend.name)
         refusal = refusal_status(user, active=True, verified=requires_verification)
         response = await backend.logout(strategy, user, token)
+        if hasattr(type(strategy), "forget_client"):  # of a feature, whose client holds more than the token
+            await cast("Any", strategy).forget_client(response, backend, request=request)
         await user_manager._seam_event(event)
         if refusal is not None:
-            raise HTTPException(refusal)
+            raise HTTPException(refusal, headers=_cookies_of(response))
         return response
 
     router.add_api_route(
         "/logout",
         logout,
         methods=["POST"],
-        route_class_override=LogoutRoute,
+        route_class_override=_logout_route(backend.transport),
         name=f"auth:{backend.name}.logout",
         responses=logout_responses,
     )
     return router
+
+
+def _logout_route(transport: Transport) -> type[SafeRoute]:
+    class LogoutRoute(SafeRoute):
+        """Takes the cookie away also where the session has ended already: the browser would send it for ever."""
+
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handle_logout(request: Request) -> Response:
+                try:
+                    return await handle(request)
+                except CrossSiteRequest:
+                    raise
+                except HTTPException as refusal:
+                    headers = MutableHeaders(refusal.headers or {})
+                    if "set-cookie" not in headers:
+                        for cookie in await _logout_cookies(transport):
+                            headers.append("set-cookie", cookie)
+                    refusal.headers = headers
+                    raise
+
+            return handle_logout
+
+    return LogoutRoute
+
+
+def _cookies_of(response: Response) -> MutableHeaders:
+    cookies = [(name, value) for name, value in response.raw_headers if name == b"set-cookie"]
+    return MutableHeaders(raw=cookies)
 
 
 async def _logout_cookies(transport: Transport) -> list[str]:

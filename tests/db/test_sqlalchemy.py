@@ -48,6 +48,7 @@ from fastapi_users import BaseUserManager, UUIDIDMixin
 from fastapi_users.authentication.strategy import DatabaseStrategy
 from fastapi_users.db.sqlalchemy import (
     GUID,
+    PreciseTIMESTAMPAware,
     SQLAlchemyAccessTokenDatabase,
     SQLAlchemyBaseAccessTokenTable,
     SQLAlchemyBaseAccessTokenTableUUID,
@@ -203,6 +204,15 @@ def test_a_time_gets_its_zone_back_where_the_database_keeps_none() -> None:
         assert TIMESTAMPAware().process_result_value(naive, DIALECTS[name]) == aware
         assert TIMESTAMPAware().process_result_value(None, DIALECTS[name]) is None
     assert TIMESTAMPAware().process_result_value(aware, DIALECTS["postgresql"]) is aware
+
+
+def test_a_precise_time_has_microseconds_where_the_usual_one_has_none() -> None:
+    usual, precise = TIMESTAMPAware(timezone=True), PreciseTIMESTAMPAware(timezone=True)
+
+    kinds = [kind.compile(dialect=DIALECTS["mysql"]) for kind in (usual, precise)]
+    assert kinds == ["TIMESTAMP", "DATETIME(6)"]
+    for name in ("postgresql", "sqlite"):
+        assert precise.compile(dialect=DIALECTS[name]) == usual.compile(dialect=DIALECTS[name])
 
 
 def indexes(table: Any) -> dict[str, tuple[str, bool]]:

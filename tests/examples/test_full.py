@@ -114,9 +114,11 @@ async def test_a_user_registers_verifies_logs_in_refreshes_and_logs_out(example:
             assert client.cookies["__Secure-session_refresh"] != old
             assert (await client.get("/hello")).status_code == 200
 
+        kept = client.cookies["__Secure-session_refresh"]
         assert (await client.post("/auth/browser/logout")).status_code == 204
+        assert "__Secure-session_refresh" not in client.cookies
         assert (await client.get("/hello")).status_code == 401
-        answer = await client.post("/auth/browser/refresh")
+        answer = await client.post("/auth/browser/refresh", headers={"cookie": f"__Secure-session_refresh={kept}"})
         assert (answer.status_code, answer.json()) == (400, {"detail": "SESSIONS_BAD_REFRESH_TOKEN"})
     assert await example.audit_log() == [
         "registered",

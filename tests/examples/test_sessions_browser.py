@@ -95,3 +95,4 @@ async def test_a_device_that_is_ended_from_the_list_is_out_at_once(browser: Any,
 
     await page.get_by_role("button", name="Log out", exact=True).click()
     await page.get_by_text("Nobody is logged in.").wait_for()
+    assert await page.context.cookies(f"{url}/auth/refresh") == []

@@ -12,6 +12,7 @@ from fastapi.security import APIKeyCookie
 from starlette.routing import NoMatchFound
 
 from fastapi_users.authentication.backend import AuthenticationBackend
+from fastapi_users.authentication.login import login_openapi_extra
 from fastapi_users.authentication.transport import CookieTransport
 
 _MAX_LENGTH = 200
@@ -81,9 +82,10 @@ def document_refresh_tokens(backend: AuthenticationBackend[Any, Any]) -> None:
         code, answer = status.HTTP_204_NO_CONTENT, _with_cookie(transport)
     else:
         code, answer = status.HTTP_200_OK, _WITH_BODY
-    extra: dict[str, Any] | None = getattr(backend, "login_openapi_extra", None)
-    if extra is not None:
+    extra, of_form = login_openapi_extra(backend), login_openapi_extra(backend, of_form=True)
+    if extra is not None and of_form is not None:
         extra.setdefault("responses", {})[str(int(code))] = answer
+        of_form["requestBody"] = _WITH_WISH
 
 
 def refresh_path(configured: str | None, request: Request | None, backend: AuthenticationBackend[Any, Any]) -> str:
@@ -116,6 +118,22 @@ _WITH_BODY: dict[str, Any] = {
                     "refresh_token": {"type": "string"},
                 },
                 "required": ["expires_in", "refresh_token"],
+            }
+        }
+    }
+}
+
+
+_WITH_WISH: dict[str, Any] = {
+    "content": {
+        "application/x-www-form-urlencoded": {
+            "schema": {
+                "properties": {
+                    "remember_me": {
+                        "type": "boolean",
+                        "description": "Whether the session outlives the browser. The application decides without it.",
+                    }
+                }
             }
         }
     }

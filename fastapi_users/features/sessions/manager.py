@@ -1,6 +1,6 @@
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -99,8 +99,9 @@ class SessionsMixin(BaseUserManager[UP, ID]):
     :cvar sessions_brief_idle_seconds: the same for users who do not want to be remembered, whose cookie ends with the
         browser: see ``sessions_remember_by_default``.
     :cvar sessions_remember_by_default: what counts for a login without the field ``remember_me``.
-    :cvar sessions_grace_seconds: how long the token before the current one is answered with the current one once more, for
-        clients that lost an answer. 0 takes each repetition for theft.
+    :cvar sessions_grace_seconds: for so long after a refresh everybody gets the same token: who has the one that was
+        replaced, since an answer got lost or another tab was faster, and who has the new one already. 0 replaces at each
+        use, and takes each repetition for theft.
     :cvar sessions_limit: of parallel sessions of a user; the oldest ends. ``None`` is no limit (OWASP ASVS 5.0, 7.1.2).
     :cvar sessions_last_seen_seconds: ``last_seen_at`` is written once in so many seconds at most.
     :cvar sessions_keep_origin: keep address and user agent of a session.
@@ -159,10 +160,10 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         try:
             await refuse_if_changed()
         except CredentialsChanged:
-            await rows.delete_where({"id": token.session_id})
+            await self._delete_sessions({"id": token.session_id})
             raise
         if replaced_id is not None:
-            await rows.delete_where({"id": replaced_id})
+            await self._delete_sessions({"id": replaced_id})
         await self._end_sessions_beyond_limit(user_id)
         await self._restore(user)  # which a commit may have expired
         return StartedSession(session=session, refresh_token=seal(token, self._session_keys()[0]))
@@ -171,14 +172,15 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         self, refresh_token: str, *, request: Request | None = None, requires_verification: bool = False
     ) -> RefreshedSession[UP]:
         """The session goes on, with a new refresh token in place of this one; or with the same new one as before, for a
-        client that comes again since it lost the answer.
+        client that comes again since it lost the answer; or with this very one, which was new just now: for
+        ``sessions_grace_seconds`` everybody who asks gets the same.
 
-        :raises RefreshTokenReused: it was replaced before; the session has ended by this.
+        :raises RefreshTokenReused: it was replaced longer ago; the session has ended by this.
         :raises InvalidRefreshToken: it does not count; or password or address are others since, whoever changed them, by
             which the session ends unless ``sessions_end_with_credentials`` is off.
         :raises UserNotVerified: and ``requires_verification`` is set. The token still counts.
         """
-        keys = self._session_keys()
+        now, keys = _now(), self._session_keys()
         token = unseal(refresh_token, keys)
         found = None if token is None else await self._session_with_user(token.session_id)
         if token is None or found is None:
@@ -191,19 +193,25 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         if not self._is_of_these_credentials(session, user):
             # Of what was read only: a change that spares it is just writing the new ones.
             where = {"id": session.id, "credentials_digest": session.credentials_digest}
-            await self._session_rows().delete_where(where)
+            await self._delete_sessions(where)
             raise InvalidRefreshToken
-        is_rotated = await self._rotate(session, user, token, child_of(token, keys[0]), request)
-        current = await self._live_session(token.session_id)
-        await self._restore(user)
-        if current is None:  # ended at this very moment
-            raise InvalidRefreshToken
-        # Where this one did not rotate, somebody was faster, or it comes late: the row, read again, says which.
-        child = child_of(token, keys[0]) if is_rotated else self._repeated_child(current, token)
-        if child is None:
+        verdict, child = self._judge(session, token, now), child_of(token, keys[0])
+        is_rotated = False
+        if verdict in (Verdict.DUE, Verdict.STOLEN):
+            is_rotated = await self._rotate(session, user, token, child, now, request)
+            # Where this one did not rotate, somebody was faster, or it comes late: the row, read again, says which.
+            current = await self._live_session(token.session_id)
+            await self._restore(user)
+            if current is None:  # ended at this very moment
+                raise InvalidRefreshToken
+            session, verdict = current, self._judge(current, token, now)
+        if not is_rotated and verdict is Verdict.STOLEN:
             await self._end_stolen_session(user, token.session_id, request)
             raise RefreshTokenReused
-        return RefreshedSession(session=current, refresh_token=seal(child, keys[0]), user=user)
+        given = child if is_rotated else self._given_before(session, token, verdict)
+        if given is None:
+            raise InvalidRefreshToken
+        return RefreshedSession(session=session, refresh_token=seal(given, keys[0]), user=user)
 
     async def find_session(self, session_id: UUID) -> tuple[SessionProtocol[ID], UP] | None:
         """A session that has not ended, with its user, for a request of its client: that it was seen is noted, once a
@@ -216,10 +224,8 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         session, user = found
         now = _now()
         due = now - timedelta(seconds=self.sessions_last_seen_seconds)
-        may_write = not isinstance(self.sessions_model, type) or self.user_db.may_commit()
-        if session.last_seen_at <= due and may_write:
-            where = {"id": session_id, "last_seen_at": at_most(due)}
-            await self._session_rows().update_where(where, {"last_seen_at": now})
+        if session.last_seen_at <= due and self._may_commit():
+            await self._update_sessions({"id": session_id, "last_seen_at": at_most(due)}, {"last_seen_at": now})
             await self._restore(user)
         return found
 
@@ -238,7 +244,7 @@ class SessionsMixin(BaseUserManager[UP, ID]):
     ) -> None:
         """:raises SessionNotExists: the user has none with this id."""
         user_id, facts = user.id, await self._facts(request)
-        if not await self._session_rows().delete_where({"id": session_id, "user_id": user_id}):
+        if not await self._delete_sessions({"id": session_id, "user_id": user_id}):
             raise SessionNotExists
         await self._restore(user)
         await self._seam_event(SessionEnded(user_id=user_id, request=facts, session_id=session_id, by=by))
@@ -247,12 +253,12 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         """Log out with a refresh token, however old: whoever has one may end its session, and nothing else."""
         token = unseal(refresh_token, self._session_keys())
         if token is not None:
-            await self._session_rows().delete_where({"id": token.session_id})
+            await self._delete_sessions({"id": token.session_id})
 
     async def end_all_sessions(self, user: UP, *, except_ids: list[UUID] | None = None) -> int:
         """All but these, and tell how many those were."""
         exempt = {"id": none_of(except_ids)} if except_ids else {}
-        ended = await self._session_rows().delete_where({"user_id": user.id, **exempt})
+        ended = await self._delete_sessions({"user_id": user.id, **exempt})
         for session_id in except_ids or []:
             await self._keep_session(user, session_id)
         await self._restore(user)
@@ -260,7 +266,7 @@ class SessionsMixin(BaseUserManager[UP, ID]):
 
     async def cleanup_sessions(self) -> int:
         """Delete those that have ended, and tell how many those were: ``fastapi-users cleanup`` does it."""
-        return await self._session_rows().delete_where({"expires_at": at_most(_now())})
+        return await self._delete_sessions({"expires_at": at_most(_now())})
 
     async def on_after_refresh_token_theft(self, user: UP, request: Request | None = None) -> None:
         """A stolen refresh token was used, or its owner came after the thief: the session has ended. Tell the user."""
@@ -296,7 +302,7 @@ class SessionsMixin(BaseUserManager[UP, ID]):
     async def _keep_session(self, user: UP, session_id: UUID) -> None:
         """It belongs to the credentials that its user has now."""
         where, digest = {"id": session_id, "user_id": user.id}, self._session_credentials(user)[0]
-        await self._session_rows().update_where(where, {"credentials_digest": digest})
+        await self._update_sessions(where, {"credentials_digest": digest})
         await self._restore(user)
 
     def _is_of_these_credentials(self, session: SessionProtocol[ID], user: UP) -> bool:
@@ -314,16 +320,22 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         user: UP,
         token: RefreshToken,
         child: RefreshToken,
+        now: datetime,
         request: Request | None,
     ) -> bool:
-        """One step of the database, so that of twenty who come at once one rotates."""
-        now = _now()
+        """One step of the database, so that of twenty who come at once one rotates; and none a token that is young."""
+        old_enough = at_most(now - timedelta(seconds=self.sessions_grace_seconds))
         idle_seconds, _ = self._session_lifetimes(is_remembered=session.is_remembered)
         known, digests = session.credentials_digest, self._session_credentials(user)
         # Under another key, which may be forgotten soon. Otherwise it stays: a change may just have written another one.
         renewed = {"credentials_digest": digests[0]} if known in digests[1:] else {}
-        rotated = await self._change_session(
-            {"id": token.session_id, "digest": token.digest, "expires_at": greater_than(now)},
+        rotated = await self._update_sessions(
+            {
+                "id": token.session_id,
+                "digest": token.digest,
+                "expires_at": greater_than(now),
+                **({"rotated_at": old_enough} if token.generation > 0 else {}),
+            },
             {
                 "digest": child.digest,
                 "previous_digest": token.digest,
@@ -337,17 +349,21 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         )
         return rotated > 0
 
-    def _repeated_child(self, session: SessionProtocol[ID], token: RefreshToken) -> RefreshToken | None:
-        verdict = judge(
+    def _judge(self, session: SessionProtocol[ID], token: RefreshToken, now: datetime) -> Verdict:
+        return judge(
             token,
             current=session.digest,
             previous=session.previous_digest,
             rotated_at=session.rotated_at,
-            now=_now(),
+            now=now,
             grace_seconds=self.sessions_grace_seconds,
         )
-        is_repeated = verdict is Verdict.REPEATED
-        return repeated_child(token, current=session.digest, keys=self._session_keys()) if is_repeated else None
+
+    def _given_before(self, session: SessionProtocol[ID], token: RefreshToken, verdict: Verdict) -> RefreshToken | None:
+        """The current token: it came itself, or its parent did. ``None`` where the key that made it is forgotten."""
+        if verdict is not Verdict.REPEATED:
+            return token
+        return repeated_child(token, current=session.digest, keys=self._session_keys())
 
     async def _end_stolen_session(self, user: UP, session_id: UUID, request: Request | None) -> None:
         user_id, facts = user.id, await self._facts(request)
@@ -372,16 +388,27 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         """Whether it was this one that ended it, of several who may come. The row goes with ``cleanup_sessions``."""
         now = _now()
         where = {"id": session_id, "expires_at": greater_than(now)}
-        return await self._change_session(where, {"expires_at": now}) > 0
+        return await self._update_sessions(where, {"expires_at": now}) > 0
 
-    async def _change_session(self, where: Mapping[str, Any], values: Mapping[str, Any]) -> int:
-        """Of many who change one row at once, MariaDB lets some run into a deadlock: those try again."""
-        for _ in range(_ATTEMPTS - 1):
+    async def _update_sessions(self, where: Mapping[str, Any], values: Mapping[str, Any]) -> int:
+        return await self._insist(lambda: self._session_rows().update_where(where, values))
+
+    async def _delete_sessions(self, where: Mapping[str, Any]) -> int:
+        return await self._insist(lambda: self._session_rows().delete_where(where))
+
+    async def _insist(self, change: Callable[[], Awaitable[int]]) -> int:
+        """Of many who change or delete the same rows at once, MariaDB lets some run into a deadlock: those try again.
+        Not where something of the application would be lost by that: it has to know.
+        """
+        for _ in range(_ATTEMPTS - 1 if self._may_commit() else 0):
             try:
-                return await self._session_rows().update_where(where, values)
+                return await change()
             except Exception as error:  # noqa: BLE001, PERF203 -- every database has another one; what stays is raised below
                 await self._recover(error)
-        return await self._session_rows().update_where(where, values)
+        return await change()
+
+    def _may_commit(self) -> bool:
+        return not isinstance(self.sessions_model, type) or self.user_db.may_commit()
 
     async def _wants_to_be_remembered(
         self, attempt: LoginAttempt[UP, ID] | None, replaced: SessionProtocol[ID] | None

@@ -1,6 +1,6 @@
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any
@@ -20,9 +20,9 @@ _TIMES = ("rotated_at", "auth_time", "created_at", "last_seen_at", "expires_at",
 class RedisSessionStore:
     """Sessions in Redis, which forgets those that have ended: set it as ``sessions_model`` of the manager.
 
-    The ids of users are kept as text. A set for each user knows the own sessions. A change waits for the row to be as it
-    was read (``WATCH``), so that condition and change are one step, as the protocol of stores demands. Nothing here is
-    part of a transaction of the database.
+    The ids of users are kept as text. A set for each user knows the own sessions; who lists them takes out what Redis has
+    forgotten meanwhile. A change waits for the row to be as it was read (``WATCH``), so that condition and change are one
+    step, as the protocol of stores demands. Nothing here is part of a transaction of the database.
     """
 
     def __init__(self, redis: redis.asyncio.Redis, *, key_prefix: str = "fastapi_users_session:") -> None:
@@ -34,8 +34,8 @@ class RedisSessionStore:
         return rows[0] if rows else None
 
     async def list(self, where: Where, *, order_by: str | None = None, limit: int | None = None) -> "list[Session]":
-        found = [_read(raw) for raw in await self._candidates(where)]
-        rows = [row for row in found if row is not None and _matches(row, where)]
+        found = [row async for row in self._candidates(where) if row is not None and _matches(row, where)]
+        rows = [*{row.id: row for row in found}.values()]  # SCAN may tell of a key twice
         if order_by is not None:
             rows.sort(key=lambda row: getattr(row, order_by.removeprefix("-")), reverse=order_by.startswith("-"))
         return rows[:limit]
@@ -80,16 +80,37 @@ class RedisSessionStore:
         await self.redis.srem(self._index(row.user_id), str(row.id))
         return deleted
 
-    async def _candidates(self, where: Where) -> Sequence[Any]:
-        """The rows, as they are written, among which are all that the condition can select."""
+    async def _candidates(self, where: Where) -> AsyncIterator[Session | None]:
+        """Rows among which are all that the condition can select; ``None`` for what is gone by now."""
         if isinstance(where.get("id"), UUID):
-            return [await self.redis.get(self._key(where["id"]))]
-        if "user_id" in where:
-            members: Any = self.redis.smembers(self._index(str(where["user_id"])))
-            keys = [self.key_prefix + _as_text(member) for member in await members]
+            yield _read(await self.redis.get(self._key(where["id"])))
+        elif "user_id" in where:
+            async for row in self._of_user(str(where["user_id"])):
+                yield row
         else:
-            keys = [_as_text(key) async for key in self.redis.scan_iter(match=f"{_escaped(self.key_prefix)}*")]
-        return list(await self.redis.mget(keys)) if keys else []
+            async for keys in self._all_keys():
+                for raw in await self.redis.mget(keys):
+                    yield _read(raw)
+
+    async def _of_user(self, user_id: str) -> AsyncIterator[Session | None]:
+        index = self._index(user_id)
+        members: Any = self.redis.smembers(index)
+        ids = [_as_text(member) for member in await members]
+        dead: list[str] = []
+        for batch in _batches(ids):
+            for id, raw in zip(batch, await self.redis.mget([self.key_prefix + id for id in batch]), strict=True):
+                if raw is None:
+                    dead.append(id)
+                yield _read(raw)
+        for batch in _batches(dead):  # for ever, since no id is given twice
+            await self.redis.srem(index, *batch)
+
+    async def _all_keys(self) -> AsyncIterator[Sequence[str]]:
+        cursor, pattern = None, f"{_escaped(self.key_prefix)}*"
+        while cursor != 0:
+            cursor, keys = await self.redis.scan(cursor or 0, match=pattern, count=_BATCH)
+            for batch in _batches([_as_text(key) for key in keys]):
+                yield batch
 
     def _key(self, session_id: UUID) -> str:
         return f"{self.key_prefix}{session_id}"
@@ -98,9 +119,14 @@ class RedisSessionStore:
         return f"{_INDEX_PREFIX}{self.key_prefix}{user_id}"
 
 
+_BATCH = 500
 _INDEX_PREFIX = "fastapi_users_sessions_of:"
 _PROLONG = "if redis.call('TTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('EXPIRE', KEYS[1], ARGV[1]) end"
 _OPERATORS = {"<": lt, "<=": le, ">": gt, ">=": ge, "!=": ne}
+
+
+def _batches(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))
 
 
 def _matches(row: Session, where: Where) -> bool:

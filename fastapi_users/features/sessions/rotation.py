@@ -8,6 +8,8 @@ previous one only. What each part is for:
   secrets.
 - The secret of a **child** is an HMAC of its parent's. Whoever comes twice with the parent, because an answer got lost,
   is given the same child again, though nothing but its digest is stored.
+- A child that is younger than the **grace** is not replaced, but answered with itself. So there is one replacement in the
+  time of a grace at most, and what was replaced within it is the direct parent: to remember one is enough.
 
 A stolen database has digests only. A stolen token gives no later ones without the key, and the key gives none without a
 token.
@@ -45,9 +47,12 @@ class RefreshToken:
 
 
 class Verdict(Enum):
-    """What a genuine token is to its session."""
+    """What a genuine token is to its session: current, to be replaced or too young for that; or replaced, just now or
+    long ago.
+    """
 
-    CURRENT = "current"
+    DUE = "due"
+    YOUNG = "young"
     REPEATED = "repeated"
     STOLEN = "stolen"
 
@@ -88,17 +93,16 @@ def judge(
     now: datetime,
     grace_seconds: float,
 ) -> Verdict:
-    """
+    """The token of the login has no parent that could be presented beside it, and is replaced however young it is.
+
     :param current: the digest of the current token, as ``previous`` is that of its parent.
     :param rotated_at: when the one took the place of the other.
     """
-    digest = token.digest
+    digest, is_young = token.digest, now - rotated_at < timedelta(seconds=grace_seconds)
     if hmac.compare_digest(digest, current):
-        return Verdict.CURRENT
+        return Verdict.YOUNG if is_young and token.generation > 0 else Verdict.DUE
     is_parent = previous is not None and hmac.compare_digest(digest, previous)
-    if is_parent and now - rotated_at < timedelta(seconds=grace_seconds):
-        return Verdict.REPEATED
-    return Verdict.STOLEN
+    return Verdict.REPEATED if is_parent and is_young else Verdict.STOLEN
 
 
 def repeated_child(parent: RefreshToken, *, current: str, keys: Sequence[str]) -> RefreshToken | None:

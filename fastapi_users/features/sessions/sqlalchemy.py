@@ -3,7 +3,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Generic
 
 from fastapi_users._lazy import needs_extra
-from fastapi_users.db.sqlalchemy import GUID, UUID_ID, TIMESTAMPAware
+from fastapi_users.db.sqlalchemy import GUID, UUID_ID, PreciseTIMESTAMPAware
 from fastapi_users.models import ID
 
 with needs_extra("sqlalchemy"):
@@ -39,16 +39,16 @@ class SQLAlchemyBaseSessionTable(Generic[ID]):
         previous_digest: Mapped[str | None] = mapped_column(String(length=43), nullable=True)
         credentials_digest: Mapped[str] = mapped_column(String(length=43), nullable=False)
         generation: Mapped[int] = mapped_column(Integer, nullable=False)
-        rotated_at: Mapped[datetime] = mapped_column(TIMESTAMPAware(timezone=True), nullable=False)
+        rotated_at: Mapped[datetime] = mapped_column(PreciseTIMESTAMPAware(timezone=True), nullable=False)
         is_remembered: Mapped[bool] = mapped_column(Boolean, nullable=False)
-        auth_time: Mapped[datetime | None] = mapped_column(TIMESTAMPAware(timezone=True), nullable=True)
+        auth_time: Mapped[datetime | None] = mapped_column(PreciseTIMESTAMPAware(timezone=True), nullable=True)
         amr: Mapped[str] = mapped_column(String(length=255), nullable=False)
         address: Mapped[str | None] = mapped_column(String(length=45), nullable=True)
         agent: Mapped[str | None] = mapped_column(String(length=256), nullable=True)
-        created_at: Mapped[datetime] = mapped_column(TIMESTAMPAware(timezone=True), nullable=False)
-        last_seen_at: Mapped[datetime] = mapped_column(TIMESTAMPAware(timezone=True), nullable=False)
-        expires_at: Mapped[datetime] = mapped_column(TIMESTAMPAware(timezone=True), index=True, nullable=False)
-        ends_at: Mapped[datetime] = mapped_column(TIMESTAMPAware(timezone=True), nullable=False)
+        created_at: Mapped[datetime] = mapped_column(PreciseTIMESTAMPAware(timezone=True), nullable=False)
+        last_seen_at: Mapped[datetime] = mapped_column(PreciseTIMESTAMPAware(timezone=True), nullable=False)
+        expires_at: Mapped[datetime] = mapped_column(PreciseTIMESTAMPAware(timezone=True), index=True, nullable=False)
+        ends_at: Mapped[datetime] = mapped_column(PreciseTIMESTAMPAware(timezone=True), nullable=False)
 
 
 class SQLAlchemyBaseSessionTableUUID(SQLAlchemyBaseSessionTable[UUID_ID]):

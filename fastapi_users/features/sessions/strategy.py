@@ -4,10 +4,19 @@ from datetime import datetime, timezone
 from typing import Any, Generic
 from uuid import UUID
 
+from fastapi import Request, Response
+
+from fastapi_users.authentication.backend import AuthenticationBackend
 from fastapi_users.authentication.strategy.jwt import JWTStrategy
 from fastapi_users.authentication.transport import CookieTransport
 from fastapi_users.authentication.transport.base import read_token
-from fastapi_users.features.sessions.delivery import IssuedTokens, cookie_seconds, issued_tokens
+from fastapi_users.features.sessions.delivery import (
+    IssuedTokens,
+    cookie_seconds,
+    forget_refresh_token,
+    issued_tokens,
+    refresh_path,
+)
 from fastapi_users.features.sessions.errors import SessionNotExists
 from fastapi_users.features.sessions.manager import SessionsMixin, StartedSession, login_attempt
 from fastapi_users.features.sessions.models import SessionProtocol
@@ -93,6 +102,13 @@ class RefreshTokenStrategy(JWTStrategy[UP, ID], Generic[UP, ID]):
         if session_id is not None:
             with suppress(SessionNotExists):
                 await self.user_manager.end_session(user, session_id, by="logout")
+
+    async def forget_client(
+        self, response: Response, backend: AuthenticationBackend[UP, ID], *, request: Request
+    ) -> None:
+        """The route that logs out asks what else the client holds: a browser the cookie with the refresh token."""
+        path = refresh_path(self.user_manager.sessions_refresh_path, request, backend)
+        forget_refresh_token(response, backend, path=path)
 
     async def destroy_all_tokens(self, user: UP, *, except_tokens: Sequence[str] = ()) -> int:
         """End every session of a user but those of these tokens, and tell how many those were."""

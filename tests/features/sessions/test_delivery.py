@@ -252,6 +252,21 @@ async def test_the_document_tells_of_it_beside_what_else_a_login_may_answer(app:
     assert "refresh_token" not in str(operations["/jwt/login"])
 
 
+async def test_the_document_tells_that_the_form_may_say_whether_to_be_remembered(app: Application) -> None:
+    operations = app.app.openapi()["paths"]
+    forms = {
+        name: operations[f"/{name}/login"]["post"]["requestBody"]["content"]["application/x-www-form-urlencoded"]
+        for name in ("bearer", "cookie", "jwt")
+    }
+
+    for name in ("bearer", "cookie"):
+        schema = forms[name]["schema"]
+        assert "/Body_" in schema["$ref"]
+        assert schema["properties"]["remember_me"]["type"] == "boolean"
+    assert "remember_me" not in str(forms["jwt"])
+    assert "remember_me" not in str(operations["/bearer/reauthenticate"])  # whose body is another
+
+
 def test_a_backend_that_is_just_an_object_has_no_document() -> None:
     class Backend:
         transport = BearerTransport("login")
@@ -272,6 +287,50 @@ async def test_a_dead_cookie_is_taken_away_and_a_refused_one_of_the_living_is_no
     answer = await browser.present(browser.refresh_token, "refresh/revoke")
     assert cookie_of(answer)["max-age"] == "0"
     assert any(header.startswith("__Host-session=") for header in answer.headers.get_list("set-cookie"))
+
+
+@pytest.mark.parametrize("is_active", [True, False])
+async def test_logging_out_takes_both_cookies_away(app: Application, is_active: bool) -> None:
+    browser = await app.log_in("cookie")
+    token = browser.refresh_token
+    async with app.manager() as manager:
+        user = await manager.get_by_email(EMAIL)
+        await manager.user_db.update(user, {"is_active": is_active})
+
+    answer = await browser.http.post("/cookie/logout")
+
+    assert answer.status_code == (204 if is_active else 401)
+    assert cookie_of(answer) == {
+        "max-age": "0",
+        "path": "/cookie/refresh",
+        "samesite": "lax",
+        "httponly": "",
+        "secure": "",
+    }
+    assert {*browser.http.cookies} == set()
+    assert len(answer.headers.get_list("set-cookie")) == 2
+    assert (await browser.present(token)).status_code == 400
+
+
+async def test_who_comes_to_log_out_after_the_access_token_has_expired_can_refresh_and_try_again(
+    app: Application,
+) -> None:
+    with frozen_clock() as clock:
+        browser = await app.log_in("cookie")
+        clock.advance(seconds=901)
+        assert (await browser.http.post("/cookie/logout")).status_code == 401
+        assert {*browser.http.cookies} == {COOKIE}
+        assert (await browser.refresh()).status_code == 204
+
+        assert (await browser.http.post("/cookie/logout")).status_code == 204
+        assert {*browser.http.cookies} == set()
+        assert await are_remembered(app) == []
+
+
+async def test_a_bearer_that_logs_out_is_sent_no_cookie(app: Application) -> None:
+    client = await app.log_in()
+
+    assert "set-cookie" not in (await client.http.post("/bearer/logout")).headers
 
 
 async def test_an_own_router_may_hold_it_too(app: Application) -> None:

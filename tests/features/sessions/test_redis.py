@@ -109,6 +109,55 @@ async def test_redis_forgets_what_has_ended_with_what_leads_to_it(store: RedisSe
     assert 7100 < await store.redis.ttl(f"[test]*:{row.id}") <= 7200
 
 
+async def test_who_lists_the_sessions_of_a_user_takes_out_those_that_redis_has_forgotten(
+    store: RedisSessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi_users.features.sessions.redis._BATCH", 2)
+    rows = [await store.create(values()) for _ in range(8)]
+    for row in rows[1:]:
+        await store.redis.delete(f"[test]*:{row.id}")  # as if its time were over
+
+    assert [row.id for row in await store.list({"user_id": 7})] == [rows[0].id]
+
+    assert await store.redis.scard("fastapi_users_sessions_of:[test]*:7") == 1
+    assert [row.id for row in await store.list({"user_id": 7})] == [rows[0].id]
+
+
+async def test_what_looks_at_all_sessions_reads_them_in_small_parts(
+    store: RedisSessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi_users.features.sessions.redis._BATCH", 4)
+    now, read, mget = datetime.now(timezone.utc), list[int](), store.redis.mget
+    for number in range(10):
+        await store.create(values(user_id=number, expires_at=now + timedelta(hours=number % 2 + 1)))
+
+    async def count_and_get(keys: Any) -> Any:
+        read.append(len(keys))
+        return await mget(keys)
+
+    monkeypatch.setattr(store.redis, "mget", count_and_get)
+
+    assert await store.delete_where({"expires_at": at_most(now + timedelta(hours=1))}) == 5
+    assert max(read) <= 4
+    assert sum(read) >= 10
+    assert len(await store.list({})) == 5
+
+
+async def test_a_key_that_a_scan_tells_of_twice_is_one_row(
+    store: RedisSessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, scan = await store.create(values()), store.redis.scan
+
+    async def scan_twice(*args: Any, **kwargs: Any) -> Any:
+        cursor, keys = await scan(*args, **kwargs)
+        return cursor, [*keys, *keys]
+
+    monkeypatch.setattr(store.redis, "scan", scan_twice)
+
+    assert await store.update_where({}, {"generation": Increment()}) == 1
+    assert [found.generation for found in await store.list({"id": row.id})] == [1]
+
+
 async def test_what_leads_to_a_row_never_ends_before_it_whoever_comes_beside(store: RedisSessionStore) -> None:
     now = datetime.now(timezone.utc)
     ends = [now + timedelta(hours=hours) for hours in range(1, 11)]

@@ -1,6 +1,7 @@
 import uuid
 from base64 import urlsafe_b64encode
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -83,8 +84,11 @@ def test_a_digest_tells_no_secret_and_fits_its_column() -> None:
 @pytest.mark.parametrize(
     ("generation", "seconds", "verdict"),
     [
-        (2, 0, Verdict.CURRENT),
-        (2, 10**6, Verdict.CURRENT),
+        (2, 10, Verdict.DUE),
+        (2, 10**6, Verdict.DUE),
+        (2, 0, Verdict.YOUNG),
+        (2, 9.9, Verdict.YOUNG),
+        (2, -5, Verdict.YOUNG),
         (1, 0, Verdict.REPEATED),
         (1, 9.9, Verdict.REPEATED),
         (1, -5, Verdict.REPEATED),  # the clock of another server
@@ -114,9 +118,16 @@ def test_a_token_is_judged_by_the_session_and_the_clock(generation: int, seconds
 def test_a_session_that_was_never_refreshed_has_no_parent() -> None:
     child = child_of(TOKEN, KEY)
 
-    assert (
-        judge(child, current=TOKEN.digest, previous=None, rotated_at=NOW, now=NOW, grace_seconds=10) is Verdict.STOLEN
-    )
+    state: dict[str, Any] = {
+        "current": TOKEN.digest,
+        "previous": None,
+        "rotated_at": NOW,
+        "now": NOW,
+        "grace_seconds": 10,
+    }
+
+    assert judge(TOKEN, **state) is Verdict.DUE  # however young: nobody can have another one
+    assert judge(child, **state) is Verdict.STOLEN
 
 
 def test_a_child_is_found_again_under_the_key_that_made_it() -> None:
