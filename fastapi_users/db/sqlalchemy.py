@@ -61,7 +61,7 @@ with needs_extra("sqlalchemy"):
     from sqlalchemy.dialects import mysql
     from sqlalchemy.dialects.postgresql import UUID
     from sqlalchemy.exc import IntegrityError, InvalidRequestError, SQLAlchemyError
-    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
     from sqlalchemy.orm import (
         Mapped,
         Mapper,
@@ -408,12 +408,17 @@ def _give_back(transaction: SessionTransaction, connections: list[Connection]) -
             connection.close()
 
 
+_REGISTRIES = (async_scoped_session, scoped_session)
+
+
 class _SessionCalls:
     """One face for async sessions and plain ones, which run in worker threads."""
 
-    def __init__(self, session: "AsyncSession | Session | scoped_session[Session]") -> None:
-        # The session of this thread, and not the registry, which would give the worker threads others.
-        self.session: Any = session() if isinstance(session, scoped_session) else session
+    def __init__(
+        self, session: "AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]"
+    ) -> None:
+        # The session of this thread or task, and not the registry, which would give the worker threads others.
+        self.session: Any = session() if isinstance(session, _REGISTRIES) else session
         self.is_sync = isinstance(self.session, Session)
 
     async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -556,7 +561,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     What the database raises comes through as it is, after a rollback, so that the session stays usable.
 
     :param session: an ``AsyncSession``, made with ``expire_on_commit=False`` since the routes read the user after the
-        commit; or a plain ``Session``, whose work is done in threads.
+        commit; or a plain ``Session``, whose work is done in threads; or a registry of either.
     :param oauth_account_table: needed by the OAuth routes, together with a relationship ``oauth_accounts`` that is
         loaded eagerly (``lazy="joined"``).
     :cvar releases_connections: while a password is hashed, others may use the connection, unless anything but look-ups
@@ -574,7 +579,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
     def __init__(
         self,
-        session: "AsyncSession | Session | scoped_session[Session]",
+        session: "AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]",
         user_table: type[UP],
         oauth_account_table: type[SQLAlchemyBaseOAuthAccountTable[Any]] | None = None,
     ) -> None:
@@ -1113,7 +1118,9 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
     """Access tokens in a table, for ``DatabaseStrategy``. Sessions and commits are those of the user adapter."""
 
     def __init__(
-        self, session: "AsyncSession | Session | scoped_session[Session]", access_token_table: type[AP]
+        self,
+        session: "AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]",
+        access_token_table: type[AP],
     ) -> None:
         self.session = cast("AsyncSession", session)
         self.access_token_table = access_token_table
@@ -1252,7 +1259,11 @@ _CREATE_TOKEN = SQLAlchemyAccessTokenDatabase.create
 class SQLAlchemyStore(Generic[M]):
     """See :class:`~fastapi_users.db.store.Store`."""
 
-    def __init__(self, session: "AsyncSession | Session | scoped_session[Session]", model: type[M]) -> None:
+    def __init__(
+        self,
+        session: "AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]",
+        model: type[M],
+    ) -> None:
         self._calls = _SessionCalls(session)
         self._model = model
 
@@ -1363,7 +1374,8 @@ def _condition(column: Any, value: Any) -> Any:
 
 
 async def find_duplicate_emails(
-    session: "AsyncSession | Session | scoped_session[Session]", user_table: type[Any]
+    session: "AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]",
+    user_table: type[Any],
 ) -> list[list[str]]:
     """The addresses that several users have in different spellings: to be settled before a unique index is made."""
     emails = await _SessionCalls(session).execute(select(user_table.email), lambda result: result.scalars().all())
@@ -1374,7 +1386,8 @@ async def find_duplicate_emails(
 
 
 async def find_duplicate_oauth_accounts(
-    session: "AsyncSession | Session | scoped_session[Session]", oauth_account_table: type[Any]
+    session: "AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]",
+    oauth_account_table: type[Any],
 ) -> list[list[Any]]:
     """The rows that are of one account at a provider, linked twice: to be settled before a unique constraint is made.
 
