@@ -317,12 +317,12 @@ def _has_expression_indexes(*_: Any, dialect: Dialect, **__: Any) -> bool:
 
 @event.listens_for(SQLAlchemyBaseUserTable, "after_mapper_constructed", propagate=True)
 def _index_lower_email(mapper: Mapper[Any], class_: type[Any]) -> None:
-    table = cast("Table", mapper.local_table)
-    if "email" in table.columns and _lower_email_index(table) is None:
+    table, column = cast("Table", mapper.local_table), mapper.columns.get("email")
+    if column is not None and column.table is table and _lower_email_index(column) is None:
         # MariaDB has no index on expressions; its collations compare without regard to letter case anyway.
         Index(
             f"ix_{table.name}_email_lower",
-            func.lower(table.columns["email"]),
+            func.lower(column),
             unique=issubclass(class_, SQLAlchemyUniqueEmailMixin),
         ).ddl_if(callable_=_has_expression_indexes)
 
@@ -347,15 +347,11 @@ def _index_user_id(mapper: Mapper[Any], _class: type[Any]) -> None:
         Index(f"ix_{table.name}_user_id", column)
 
 
-def _lower_email_index(table: Table) -> Index | None:
-    for index in table.indexes:
+def _lower_email_index(column: Any) -> Index | None:
+    for index in column.table.indexes:
         for expression in index.expressions:
-            if (
-                isinstance(expression, Function)
-                and expression.name == "lower"
-                and table.columns["email"] in expression.clauses
-            ):
-                return index
+            if isinstance(expression, Function) and expression.name == "lower" and column in expression.clauses:
+                return cast("Index", index)
     return None
 
 
@@ -840,7 +836,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         account_table = self._require_oauth_account_table()
         dialect = self._dialect
         if dialect == "sqlite":
-            await self._become_the_writer(cast("Any", inspect(account_table)).local_table.c.account_id)
+            await self._become_the_writer(_stored_column(account_table, "account_id"))
         elif dialect == "postgresql":
             key = func.hashtextextended(f"{oauth}:{account_id}", _OAUTH_ACCOUNT_LOCKS)
             await self._calls.execute(select(func.pg_advisory_xact_lock(key)), Result.close)
@@ -871,7 +867,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     async def reserve_email(self, email: str, owner_id: ID | None) -> bool:
         dialect = self._dialect
         if dialect == "sqlite" and not (self._has_unique_lower_email and email.isascii()):
-            await self._become_the_writer(self._email_table.columns["email"])
+            await self._become_the_writer(self._email_column)
         elif dialect == "postgresql" and not self._has_unique_lower_email:
             lock = func.pg_advisory_xact_lock(func.hashtextextended(_folded(email), 0))
             await self._calls.execute(select(lock), Result.close)
@@ -1004,13 +1000,17 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
     @property
     def _has_unique_lower_email(self) -> bool:
-        index = _lower_email_index(self._email_table)
+        index = _lower_email_index(self._email_column)
         return index is not None and index.unique
 
     @property
     def _email_table(self) -> Table:
         """That of the base class where the user table is one of joined inheritance."""
-        return cast("Table", cast("Any", inspect(self.user_table)).columns["email"].table)
+        return cast("Table", self._email_column.table)
+
+    @property
+    def _email_column(self) -> Any:
+        return _stored_column(self.user_table, "email")
 
     def _require_oauth_account_table(self) -> type[SQLAlchemyBaseOAuthAccountTable[Any]]:
         if self.oauth_account_table is None:
@@ -1060,9 +1060,8 @@ def _prepared(build: _LookUp, users: type[Any]) -> Select[Any]:
 @lru_cache(maxsize=256)
 def _with_user(users: type[Any], model: type[Any], user_id: str, shape: Any) -> Any:
     """``None`` where no foreign key says that both are in one database."""
-    column, attribute = _column(model, user_id), cast("Any", inspect(users)).attrs.id
-    keys = [key for part in column.property.columns for key in part.foreign_keys]
-    if not any(key.column is part for key in keys for part in attribute.columns):
+    column = _column(model, user_id)
+    if not _own_columns(model, user_id) or not _refers_to_users(column, users):
         return None
     # The values of the row only: an object of it would cost as much as that of the user.
     values = [_column(model, attribute.key) for attribute in cast("Any", inspect(model)).column_attrs]
@@ -1071,6 +1070,11 @@ def _with_user(users: type[Any], model: type[Any], user_id: str, shape: Any) -> 
         place = bindparam(f"value_{name}", type_=_column(model, name).type, expanding=operator in ("in", "not in"))
         statement = statement.where(_condition(_column(model, name), Condition(operator, place) if operator else place))
     return statement.execution_options(**_LOOK_UP)
+
+
+def _refers_to_users(column: Any, users: type[Any]) -> bool:
+    keys = [key for part in column.property.columns for key in part.foreign_keys]
+    return any(key.column is part for key in keys for part in _own_columns(users, "id"))
 
 
 def _is_unwatched(mapper: Mapper[Any], session: Any, expected: dict[str, Any], values: dict[str, Any]) -> bool:
@@ -1189,8 +1193,9 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
             return None
         users: Any = user_db.user_table
         tokens = cast("Mapper[Any]", inspect(self.access_token_table))
-        owner_id, user_ids = tokens.columns["user_id"], cast("Any", inspect(users)).attrs.id.columns
-        is_certain = not owner_id.nullable and any(key.column is id for key in owner_id.foreign_keys for id in user_ids)
+        owner_ids = [column for column in _own_columns(self.access_token_table, "user_id") if not column.nullable]
+        keys, user_ids = [key for column in owner_ids for key in column.foreign_keys], _own_columns(users, "id")
+        is_certain = any(key.column is id for key in keys for id in user_ids)
         columns = {name: _column(users, name) for name in fields}
         is_comparable = not any(isinstance(column.type, TypeDecorator) for column in columns.values())
         if not (is_certain and is_comparable and _writes_alone(tokens, self._calls.session, ["user_id"])):
@@ -1411,6 +1416,17 @@ async def find_duplicate_oauth_accounts(
     for row in rows:
         accounts[row.oauth_name, row.account_id].append(row)
     return [group for group in accounts.values() if len(group) > 1]
+
+
+def _stored_column(table: type[Any], name: str) -> Any:
+    """That of the table itself, whatever it is called there, and whatever the attribute is a synonym for."""
+    return _column(table, name).property.columns[0]
+
+
+def _own_columns(table: type[Any], name: str) -> Sequence[Any]:
+    """Those of an attribute; none where it is a synonym for another, under whose name the row has the value."""
+    attribute = cast("Any", inspect(table)).column_attrs.get(name)
+    return () if attribute is None else cast("Sequence[Any]", attribute.columns)
 
 
 def _column(table: type[Any], name: str) -> Any:
