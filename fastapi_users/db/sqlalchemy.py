@@ -389,7 +389,12 @@ def _idle_connections(session: Session, transaction: SessionTransaction) -> list
     # SQLAlchemy has a public name for it since 2.1.7, which does not tell whose the connections are.
     entries = {*getattr(transaction, "_connections", {}).values()}
     are_idle = all(
-        may_commit and is_of_a_pool and not connection.closed and not hasattr(connection, "fastapi_users_ran_more")
+        may_commit
+        and is_of_a_pool
+        and not connection.closed
+        and not hasattr(connection, "fastapi_users_ran_more")
+        # The next one would not have those that the application has set on this: another schema, say.
+        and connection.get_execution_options() == connection.engine.get_execution_options()
         for connection, _, may_commit, is_of_a_pool in entries
     )
     return [connection for connection, *_ in entries] if are_idle else []

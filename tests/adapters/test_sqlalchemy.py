@@ -485,7 +485,7 @@ class AliasedToken(SQLAlchemyBaseAccessTokenTable[int], Aliased):
     user_id = synonym("owner_id")
 
 
-class IntegerManager(IntegerIDMixin, UserManager):
+class IntegerManager(IntegerIDMixin, UserManager):  # type: ignore[misc]  # whose users have other ids
     pass
 
 
