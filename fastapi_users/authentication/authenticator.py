@@ -360,12 +360,12 @@ class Authenticator(Generic[models.UP, models.ID]):
 
     def _get_candidates(self, kwargs: Mapping[str, Any]) -> list[tuple[Any, str]]:
         """The strategies to ask, in their order, each with the token that came for it."""
-        enabled_backends = kwargs.get("enabled_backends")
+        enabled_backends = kwargs.get("enabled_backends", self.backends)
         candidates = []
         for backend in self.backends:
             token: Any = kwargs.get(_variable_name(backend.name))
             is_sent = token is not None and token is not CROSS_SITE_TOKEN
-            if is_sent and (enabled_backends is None or backend in enabled_backends):
+            if is_sent and backend in enabled_backends:
                 candidates.append((kwargs.get(_strategy_variable_name(backend.name)), token))
         return candidates
 
