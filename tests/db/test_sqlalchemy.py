@@ -1041,6 +1041,21 @@ async def test_a_user_at_hand_is_read_again_inside_of_a_transaction(users: Users
     assert traffic.statements == ["SELECT"]
 
 
+async def test_a_user_at_hand_is_read_again_where_the_application_has_sent_something(
+    users: Users, token: str, session: AsyncSession, world: World
+) -> None:
+    """Of plain SQL the session does not know what it did. What came before the user was read changes nothing."""
+    await session.execute(text("SELECT 1"))
+    row = await get_by_token(users)
+    with recorded(world) as traffic:
+        assert await users.get(row.user_id) is not None
+    assert traffic.statements == []
+
+    row = await get_by_token(users)
+    await session.execute(text('DELETE FROM "user"'))
+    assert await users.get(row.user_id) is None
+
+
 async def test_a_user_at_hand_is_nobody_else(users: Users, token: str) -> None:
     await get_by_token(users)
     assert await users.get(uuid.uuid4()) is None
