@@ -100,8 +100,8 @@ class HashingPool:
     The threads are no executor's, which at the end of the process would first hash what still waits, and not those of
     the application's synchronous routes, which hashes would starve.
 
-    :ivar threads: how many hashes run at once. By default one for each core that the process may use: an argon2 hash
-        takes a core and 64 MiB, so that more would only cost memory.
+    :ivar threads: how many hashes run at once; none at all is a ``ValueError``. By default one for each core that the
+        process may use: an argon2 hash takes a core and 64 MiB, so that more would only cost memory.
     :ivar max_waiting_per_thread: how many may wait for each thread, about ten seconds where a hash takes a tenth of one.
         Whoever comes then is refused. ``None``: nobody is.
     :ivar niceness: by how much the threads give way to the event loop. For Linux, where a thread has a priority of its
@@ -109,11 +109,21 @@ class HashingPool:
     """
 
     def __init__(self) -> None:
-        self.threads: int = _usable_cores()
+        self.threads = _usable_cores()
         self.max_waiting_per_thread: int | None = 100
         self.niceness: int = 5
         self.idle_seconds: float = _IDLE_SECONDS
         self.start_anew()
+
+    @property
+    def threads(self) -> int:
+        return self._threads
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        if count < 1:
+            raise ValueError(f"hashing_pool.threads = {count}: without a thread no password would ever be hashed.")
+        self._threads = count
 
     def start_anew(self) -> None:
         """Without threads. In the child of a fork, which has none of those of its parent."""

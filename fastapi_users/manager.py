@@ -75,8 +75,10 @@ _session_ender: ContextVar[Callable[[Any], Awaitable[None]] | None] = ContextVar
 
 
 @contextmanager
-def ending_sessions(end_sessions: Callable[[Any], Awaitable[None]]) -> Iterator[None]:
+def ending_sessions(end_sessions: Callable[[Any], Awaitable[None]] | None) -> Iterator[None]:
     """Inside, whoever changes the credentials of a user ends the sessions of that user, once the change counts.
+
+    With ``None``, of a route that knows no backends, only those that a feature of the manager keeps.
 
     The manager knows no strategies, and a route does not see what happens inside of the manager. It is no attribute of
     the manager, because tests and scripts share one among many requests.

@@ -125,6 +125,13 @@ async def test_one_idle_thread_is_enough_for_one_after_the_other(pool: HashingPo
     assert pool._running == 1
 
 
+@pytest.mark.parametrize("count", [0, -1])
+async def test_a_pool_without_threads_is_refused_before_anybody_waits_for_one(pool: HashingPool, count: int) -> None:
+    with pytest.raises(ValueError, match=f"hashing_pool.threads = {count}"):
+        pool.threads = count
+    assert await pool.run(int, "12") == 12
+
+
 async def test_first_come_first_served(pool: HashingPool, gate: Gate) -> None:
     served: list[str] = []
 

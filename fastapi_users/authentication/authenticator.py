@@ -29,7 +29,7 @@ from fastapi_users.authentication.resolution import (
     strategy_dependency,
 )
 from fastapi_users.authentication.transport.base import Transport, read_token
-from fastapi_users.authentication.transport.cross_site import CROSS_SITE_TOKEN, CrossSiteRequest
+from fastapi_users.authentication.transport.cross_site import CROSS_SITE_TOKEN, CrossSiteRequest, SameSiteAPIKeyCookie
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.types import DependencyCallable
 
@@ -240,7 +240,10 @@ class Authenticator(Generic[models.UP, models.ID]):
             for backend in self.backends:
                 is_sent_by_script = type(backend.transport.scheme) in _SENT_BY_SCRIPTS
                 if is_sent_by_script or _is_own_origin(websocket, allowed_origins):
-                    kwargs[name_to_variable_name(backend.name)] = await read_token(backend.transport, websocket)
+                    token = await read_token(backend.transport, websocket)
+                    if token is CROSS_SITE_TOKEN:  # to the transport, which does not know these origins
+                        token = cast("SameSiteAPIKeyCookie", backend.transport.scheme).read_cookie(websocket)
+                    kwargs[name_to_variable_name(backend.name)] = token
             try:
                 user, _ = await self._authenticate(*args, **flags, **kwargs)
             except HTTPException as refusal:
@@ -357,12 +360,12 @@ class Authenticator(Generic[models.UP, models.ID]):
 
     def _get_candidates(self, kwargs: Mapping[str, Any]) -> list[tuple[Any, str]]:
         """The strategies to ask, in their order, each with the token that came for it."""
-        enabled_backends = kwargs.get("enabled_backends")
+        enabled_backends = kwargs.get("enabled_backends", self.backends)
         candidates = []
         for backend in self.backends:
             token: Any = kwargs.get(_variable_name(backend.name))
             is_sent = token is not None and token is not CROSS_SITE_TOKEN
-            if is_sent and (enabled_backends is None or backend in enabled_backends):
+            if is_sent and backend in enabled_backends:
                 candidates.append((kwargs.get(_strategy_variable_name(backend.name)), token))
         return candidates
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from inspect import signature
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature, unwrap
 from typing import Any, Literal, TypeVar, overload
 
 from fastapi import Request
@@ -71,11 +71,12 @@ def direct_user(
     the user is of a session that is closed again.
 
     :param open_session: an ``async_sessionmaker``, or anything else to be opened for a token by ``async with``.
-    :param make_strategy: needed where ``get_strategy`` of the backend has parameters, which only FastAPI resolves.
+    :param make_strategy: needed where ``get_strategy`` of the backend has parameters, or is a coroutine function or a
+        generator, which only FastAPI resolves.
     :raises TypeError: it is needed, and is not there.
     """
     if make_strategy is None:
-        _refuse_parameters(backend)
+        _refuse_what_cannot_be_called(backend)
     get_backend_strategy: Callable[[], Any] = backend.get_strategy
     flags: dict[str, Any] = {"optional": optional, "active": active, "verified": verified, "superuser": superuser}
     return _DirectUser(
@@ -125,9 +126,17 @@ class _DirectUser(SecurityBase):
         return user
 
 
-def _refuse_parameters(backend: AuthenticationBackend[Any, Any]) -> None:
+def _refuse_what_cannot_be_called(backend: AuthenticationBackend[Any, Any]) -> None:
+    get_strategy: Any = unwrap(backend.get_strategy)
+    layers = (get_strategy, type(get_strategy).__call__)  # of an object that is called like a function
+    kinds = (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)
     if signature(backend.get_strategy).parameters:
-        raise TypeError(
-            f"get_strategy of the backend {backend.name!r} has parameters, which only FastAPI resolves: give "
-            "direct_user(…) a make_strategy, which gets the session."
-        )
+        reason = "has parameters"
+    elif any(is_one(layer) for layer in layers for is_one in kinds):
+        reason = "is a coroutine function or a generator"
+    else:
+        return
+    raise TypeError(
+        f"get_strategy of the backend {backend.name!r} {reason}, which only FastAPI resolves: give direct_user(…) a "
+        "make_strategy, which gets the session."
+    )

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache, update_wrapper
 from inspect import Parameter, Signature
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from fastapi import HTTPException, Request
 from fastapi.requests import HTTPConnection
@@ -47,7 +47,7 @@ class EarlyScheme(_StandIn, SecurityBase):
 
     def __init__(self, scheme: Any, others: Sequence[Any] | None, refuse: Callable[[], HTTPException | None]) -> None:
         super().__init__(scheme)
-        self.__signature__ = _OF_A_CONNECTION
+        self.__signature__ = _SIGNATURES[_asks_for(cast("Any", type(scheme)))]
         self._others = others
         self._refuse = refuse
 
@@ -71,7 +71,11 @@ class EarlyScheme(_StandIn, SecurityBase):
         return token
 
 
-_OF_A_CONNECTION = Signature([Parameter("connection", Parameter.KEYWORD_ONLY, annotation=HTTPConnection)])
+# What the scheme itself asks for: where that is a request, as in older versions of FastAPI, a WebSocket finds nobody by it.
+_SIGNATURES = {
+    asked_for: Signature([Parameter("connection", Parameter.KEYWORD_ONLY, annotation=asked_for)])
+    for asked_for in (Request, HTTPConnection)
+}
 
 
 @lru_cache(maxsize=128)
@@ -80,19 +84,20 @@ def read_early(schemes: tuple[Any, ...], refuse: Callable[[], HTTPException | No
 
     The same objects for all dependencies of an authenticator: FastAPI looks closely at each that it does not know yet.
     """
-    if not all(map(_needs_the_request_only, map(type, schemes))):
+    if not all(map(_asks_for, map(type, schemes))):
         return schemes
     *others, last = schemes
     return [*(EarlyScheme(scheme, None, refuse) for scheme in others), EarlyScheme(last, others, refuse)]
 
 
 @lru_cache(maxsize=128)
-def _needs_the_request_only(scheme: Any) -> bool:
+def _asks_for(scheme: Any) -> Any:
+    """``Request`` or ``HTTPConnection``; ``None`` if it is not like those of FastAPI, which ask for one of these only."""
     call = getattr(scheme, "__call__", None)  # noqa: B004 -- whether it is async
     if not issubclass(scheme, SecurityBase) or not inspect.iscoroutinefunction(call):
-        return False
+        return None
     annotations = [parameter.annotation for parameter in inspect.signature(call).parameters.values()]
-    return annotations[1:] in ([Request], [HTTPConnection])
+    return annotations[1] if annotations[1:] in ([Request], [HTTPConnection]) else None
 
 
 class Inlined(_StandIn):

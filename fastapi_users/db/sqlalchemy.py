@@ -61,7 +61,7 @@ with needs_extra("sqlalchemy"):
     from sqlalchemy.dialects import mysql
     from sqlalchemy.dialects.postgresql import UUID
     from sqlalchemy.exc import IntegrityError, InvalidRequestError, SQLAlchemyError
-    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
     from sqlalchemy.orm import (
         Mapped,
         Mapper,
@@ -333,12 +333,12 @@ def _has_expression_indexes(*_: Any, dialect: Dialect, **__: Any) -> bool:
 
 @event.listens_for(SQLAlchemyBaseUserTable, "after_mapper_constructed", propagate=True)
 def _index_lower_email(mapper: Mapper[Any], class_: type[Any]) -> None:
-    table = cast("Table", mapper.local_table)
-    if "email" in table.columns and _lower_email_index(table) is None:
+    table, column = cast("Table", mapper.local_table), mapper.columns.get("email")
+    if column is not None and column.table is table and _lower_email_index(column) is None:
         # MariaDB has no index on expressions; its collations compare without regard to letter case anyway.
         Index(
             f"ix_{table.name}_email_lower",
-            func.lower(table.columns["email"]),
+            func.lower(column),
             unique=issubclass(class_, SQLAlchemyUniqueEmailMixin),
         ).ddl_if(callable_=_has_expression_indexes)
 
@@ -363,15 +363,11 @@ def _index_user_id(mapper: Mapper[Any], _class: type[Any]) -> None:
         Index(f"ix_{table.name}_user_id", column)
 
 
-def _lower_email_index(table: Table) -> Index | None:
-    for index in table.indexes:
+def _lower_email_index(column: Any) -> Index | None:
+    for index in column.table.indexes:
         for expression in index.expressions:
-            if (
-                isinstance(expression, Function)
-                and expression.name == "lower"
-                and table.columns["email"] in expression.clauses
-            ):
-                return index
+            if isinstance(expression, Function) and expression.name == "lower" and column in expression.clauses:
+                return cast("Index", index)
     return None
 
 
@@ -387,8 +383,8 @@ _LOOK_UP: dict[str, Any] = {"fastapi_users_look_up": True}
 @event.listens_for(Engine, "do_executemany", insert=True)
 def _note_statement(_cursor: Any, _statement: str, _parameters: Any, context: Any) -> None:
     if "fastapi_users_look_up" not in context.execution_options:
-        # Until a session gives it back: the object is not used again.
-        context.root_connection.fastapi_users_ran_more = True
+        # Until a session gives it back: the object is not used again. When it last did.
+        context.root_connection.fastapi_users_ran_more = monotonic()
 
 
 @event.listens_for(Engine, "do_execute_no_params", insert=True)
@@ -409,10 +405,23 @@ def _idle_connections(session: Session, transaction: SessionTransaction) -> list
     # SQLAlchemy has a public name for it since 2.1.7, which does not tell whose the connections are.
     entries = {*getattr(transaction, "_connections", {}).values()}
     are_idle = all(
-        may_commit and is_of_a_pool and not connection.closed and not hasattr(connection, "fastapi_users_ran_more")
+        may_commit
+        and is_of_a_pool
+        and not connection.closed
+        and not hasattr(connection, "fastapi_users_ran_more")
+        # The next one would not have those that the application has set on this: another schema, say.
+        and connection.get_execution_options() == connection.engine.get_execution_options()
         for connection, _, may_commit, is_of_a_pool in entries
     )
     return [connection for connection, *_ in entries] if are_idle else []
+
+
+def _ran_more_since(moment: float, transaction: SessionTransaction | None) -> bool:
+    """A DELETE of the application, say, of which the session knows nothing if it is plain SQL."""
+    for entry in getattr(transaction, "_connections", {}).values():  # not any(…), which takes three times as long
+        if getattr(entry[0], "fastapi_users_ran_more", 0) >= moment:
+            return True
+    return False
 
 
 def _give_back(transaction: SessionTransaction, connections: list[Connection]) -> None:
@@ -424,12 +433,17 @@ def _give_back(transaction: SessionTransaction, connections: list[Connection]) -
             connection.close()
 
 
+_REGISTRIES = (async_scoped_session, scoped_session)
+
+
 class _SessionCalls:
     """One face for async sessions and plain ones, which run in worker threads."""
 
-    def __init__(self, session: "AsyncSession | Session | scoped_session[Session]") -> None:
-        # The session of this thread, and not the registry, which would give the worker threads others.
-        self.session: Any = session() if isinstance(session, scoped_session) else session
+    def __init__(
+        self, session: "AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]"
+    ) -> None:
+        # The session of this thread or task, and not the registry, which would give the worker threads others.
+        self.session: Any = session() if isinstance(session, _REGISTRIES) else session
         self.is_sync = isinstance(self.session, Session)
 
     async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -572,7 +586,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     What the database raises comes through as it is, after a rollback, so that the session stays usable.
 
     :param session: an ``AsyncSession``, made with ``expire_on_commit=False`` since the routes read the user after the
-        commit; or a plain ``Session``, whose work is done in threads.
+        commit; or a plain ``Session``, whose work is done in threads; or a registry of either.
     :param oauth_account_table: needed by the OAuth routes, together with a relationship ``oauth_accounts`` that is
         loaded eagerly (``lazy="joined"``).
     :cvar releases_connections: while a password is hashed, others may use the connection, unless anything but look-ups
@@ -590,7 +604,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
     def __init__(
         self,
-        session: "AsyncSession | Session | scoped_session[Session]",
+        session: "AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]",
         user_table: type[UP],
         oauth_account_table: type[SQLAlchemyBaseOAuthAccountTable[Any]] | None = None,
     ) -> None:
@@ -651,7 +665,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         is_running = transaction is not None and calls.sync_session.get_transaction() is transaction
         is_plain_read = calls.open_transaction is None  # and not one that wants to see what others have changed
         is_known = is_running and is_plain_read and not self._overrides_look_up and self.is_at_hand(user)
-        return user if is_known and user.id == id else None
+        return user if is_known and user.id == id and not _ran_more_since(moment, transaction) else None
 
     async def get_by_email(self, email: str) -> UP | None:
         """The exact spelling first, since every schema has the index for that; then without regard to letter case.
@@ -851,7 +865,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         account_table = self._require_oauth_account_table()
         dialect = self._dialect
         if dialect == "sqlite":
-            await self._become_the_writer(cast("Any", inspect(account_table)).local_table.c.account_id)
+            await self._become_the_writer(_stored_column(account_table, "account_id"))
         elif dialect == "postgresql":
             key = func.hashtextextended(f"{oauth}:{account_id}", _OAUTH_ACCOUNT_LOCKS)
             await self._calls.execute(select(func.pg_advisory_xact_lock(key)), Result.close)
@@ -882,7 +896,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     async def reserve_email(self, email: str, owner_id: ID | None) -> bool:
         dialect = self._dialect
         if dialect == "sqlite" and not (self._has_unique_lower_email and email.isascii()):
-            await self._become_the_writer(self._email_table.columns["email"])
+            await self._become_the_writer(self._email_column)
         elif dialect == "postgresql" and not self._has_unique_lower_email:
             lock = func.pg_advisory_xact_lock(func.hashtextextended(_folded(email), 0))
             await self._calls.execute(select(lock), Result.close)
@@ -1015,13 +1029,17 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
     @property
     def _has_unique_lower_email(self) -> bool:
-        index = _lower_email_index(self._email_table)
+        index = _lower_email_index(self._email_column)
         return index is not None and index.unique
 
     @property
     def _email_table(self) -> Table:
         """That of the base class where the user table is one of joined inheritance."""
-        return cast("Table", cast("Any", inspect(self.user_table)).columns["email"].table)
+        return cast("Table", self._email_column.table)
+
+    @property
+    def _email_column(self) -> Any:
+        return _stored_column(self.user_table, "email")
 
     def _require_oauth_account_table(self) -> type[SQLAlchemyBaseOAuthAccountTable[Any]]:
         if self.oauth_account_table is None:
@@ -1071,9 +1089,8 @@ def _prepared(build: _LookUp, users: type[Any]) -> Select[Any]:
 @lru_cache(maxsize=256)
 def _with_user(users: type[Any], model: type[Any], user_id: str, shape: Any) -> Any:
     """``None`` where no foreign key says that both are in one database."""
-    column, attribute = _column(model, user_id), cast("Any", inspect(users)).attrs.id
-    keys = [key for part in column.property.columns for key in part.foreign_keys]
-    if not any(key.column is part for key in keys for part in attribute.columns):
+    column = _column(model, user_id)
+    if not _own_columns(model, user_id) or not _refers_to_users(column, users):
         return None
     # The values of the row only: an object of it would cost as much as that of the user.
     values = [_column(model, attribute.key) for attribute in cast("Any", inspect(model)).column_attrs]
@@ -1082,6 +1099,11 @@ def _with_user(users: type[Any], model: type[Any], user_id: str, shape: Any) -> 
         place = bindparam(f"value_{name}", type_=_column(model, name).type, expanding=operator in ("in", "not in"))
         statement = statement.where(_condition(_column(model, name), Condition(operator, place) if operator else place))
     return statement.execution_options(**_LOOK_UP)
+
+
+def _refers_to_users(column: Any, users: type[Any]) -> bool:
+    keys = [key for part in column.property.columns for key in part.foreign_keys]
+    return any(key.column is part for key in keys for part in _own_columns(users, "id"))
 
 
 def _is_unwatched(mapper: Mapper[Any], session: Any, expected: dict[str, Any], values: dict[str, Any]) -> bool:
@@ -1129,7 +1151,9 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
     """Access tokens in a table, for ``DatabaseStrategy``. Sessions and commits are those of the user adapter."""
 
     def __init__(
-        self, session: "AsyncSession | Session | scoped_session[Session]", access_token_table: type[AP]
+        self,
+        session: "AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]",
+        access_token_table: type[AP],
     ) -> None:
         self.session = cast("AsyncSession", session)
         self.access_token_table = access_token_table
@@ -1198,8 +1222,9 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
             return None
         users: Any = user_db.user_table
         tokens = cast("Mapper[Any]", inspect(self.access_token_table))
-        owner_id, user_ids = tokens.columns["user_id"], cast("Any", inspect(users)).attrs.id.columns
-        is_certain = not owner_id.nullable and any(key.column is id for key in owner_id.foreign_keys for id in user_ids)
+        owner_ids = [column for column in _own_columns(self.access_token_table, "user_id") if not column.nullable]
+        keys, user_ids = [key for column in owner_ids for key in column.foreign_keys], _own_columns(users, "id")
+        is_certain = any(key.column is id for key in keys for id in user_ids)
         columns = {name: _column(users, name) for name in fields}
         is_comparable = not any(isinstance(column.type, TypeDecorator) for column in columns.values())
         if not (is_certain and is_comparable and _writes_alone(tokens, self._calls.session, ["user_id"])):
@@ -1268,7 +1293,11 @@ _CREATE_TOKEN = SQLAlchemyAccessTokenDatabase.create
 class SQLAlchemyStore(Generic[M]):
     """See :class:`~fastapi_users.db.store.Store`."""
 
-    def __init__(self, session: "AsyncSession | Session | scoped_session[Session]", model: type[M]) -> None:
+    def __init__(
+        self,
+        session: "AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]",
+        model: type[M],
+    ) -> None:
         self._calls = _SessionCalls(session)
         self._model = model
 
@@ -1379,7 +1408,8 @@ def _condition(column: Any, value: Any) -> Any:
 
 
 async def find_duplicate_emails(
-    session: "AsyncSession | Session | scoped_session[Session]", user_table: type[Any]
+    session: "AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]",
+    user_table: type[Any],
 ) -> list[list[str]]:
     """The addresses that several users have in different spellings: to be settled before a unique index is made."""
     emails = await _SessionCalls(session).execute(select(user_table.email), lambda result: result.scalars().all())
@@ -1390,7 +1420,8 @@ async def find_duplicate_emails(
 
 
 async def find_duplicate_oauth_accounts(
-    session: "AsyncSession | Session | scoped_session[Session]", oauth_account_table: type[Any]
+    session: "AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]",
+    oauth_account_table: type[Any],
 ) -> list[list[Any]]:
     """The rows that are of one account at a provider, linked twice: to be settled before a unique constraint is made.
 
@@ -1414,6 +1445,17 @@ async def find_duplicate_oauth_accounts(
     for row in rows:
         accounts[row.oauth_name, row.account_id].append(row)
     return [group for group in accounts.values() if len(group) > 1]
+
+
+def _stored_column(table: type[Any], name: str) -> Any:
+    """That of the table itself, whatever it is called there, and whatever the attribute is a synonym for."""
+    return _column(table, name).property.columns[0]
+
+
+def _own_columns(table: type[Any], name: str) -> Sequence[Any]:
+    """Those of an attribute; none where it is a synonym for another, under whose name the row has the value."""
+    attribute = cast("Any", inspect(table)).column_attrs.get(name)
+    return () if attribute is None else cast("Sequence[Any]", attribute.columns)
 
 
 def _column(table: type[Any], name: str) -> Any:

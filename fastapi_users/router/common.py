@@ -15,7 +15,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from fastapi_users.authentication import AuthenticationBackend
+from fastapi_users.authentication import AuthenticationBackend, Authenticator
 from fastapi_users.authentication.transport.cross_site import CROSS_SITE_RESPONSES, is_protected, refuse_cross_site
 from fastapi_users.background import AfterResponse, Queue, collect, waiting_for
 from fastapi_users.exceptions import CredentialsChanged, InvalidPasswordException
@@ -138,6 +138,15 @@ def takes(**annotations: type[BaseModel]) -> Callable[[F], F]:
         return endpoint
 
     return annotate
+
+
+def session_ender_of(authenticator: Authenticator[Any, Any] | None) -> Callable[..., Any]:
+    """A dependency for what :func:`~fastapi_users.manager.ending_sessions` takes."""
+
+    async def get_none() -> None:
+        """Without backends, there are none whose tokens could be ended."""
+
+    return get_none if authenticator is None else authenticator.session_ender()
 
 
 def csrf_guard(backend: AuthenticationBackend[Any, Any]) -> list[Any]:

@@ -16,7 +16,7 @@ from fastapi_users.exceptions import (
 )
 from fastapi_users.manager import BaseUserManager, UserManagerDependency, ending_sessions
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute
+from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, session_ender_of
 
 _BAD_TOKEN = (ErrorCode.RESET_PASSWORD_BAD_TOKEN, "Bad or expired token.")
 
@@ -40,7 +40,7 @@ def get_reset_password_router(
     :param authenticator: over all backends of the application, whose sessions of a user end with the reset.
     """
     router = APIRouter(route_class=SafeRoute)
-    get_session_ender = (authenticator or Authenticator([], get_user_manager)).session_ender()
+    get_session_ender = session_ender_of(authenticator)
 
     @router.post("/forgot-password", name="reset:forgot_password", status_code=status.HTTP_202_ACCEPTED)
     async def forgot_password(
@@ -61,7 +61,7 @@ def get_reset_password_router(
         token: Annotated[schemas.StorableStr, Body()],
         password: Annotated[schemas.StorableStr, Body()],
         user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
-        end_sessions: Callable[[models.UP], Awaitable[None]] = Depends(get_session_ender),
+        end_sessions: Callable[[models.UP], Awaitable[None]] | None = Depends(get_session_ender),
     ) -> None:
         with RESET_PASSWORD, ending_sessions(end_sessions):
             await user_manager.reset_password(token, password, request)

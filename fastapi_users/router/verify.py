@@ -10,7 +10,7 @@ from fastapi_users.authentication import Authenticator
 from fastapi_users.background import do_unseen
 from fastapi_users.exceptions import InvalidVerifyToken, UserAlreadyVerified, UserInactive, UserNotExists
 from fastapi_users.manager import BaseUserManager, UserManagerDependency, ending_sessions
-from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute
+from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, session_ender_of
 
 _BAD_TOKEN = (
     ErrorCode.VERIFY_USER_BAD_TOKEN,
@@ -37,7 +37,7 @@ def get_verify_router(
         confirmed.
     """
     router = APIRouter(route_class=SafeRoute)
-    get_session_ender = (authenticator or Authenticator([], get_user_manager)).session_ender()
+    get_session_ender = session_ender_of(authenticator)
 
     @router.post("/request-verify-token", name="verify:request-token", status_code=status.HTTP_202_ACCEPTED)
     async def request_verify_token(
@@ -57,7 +57,7 @@ def get_verify_router(
         request: Request,
         token: Annotated[schemas.StorableStr, Body(embed=True)],
         user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
-        end_sessions: Callable[[models.UP], Awaitable[None]] = Depends(get_session_ender),
+        end_sessions: Callable[[models.UP], Awaitable[None]] | None = Depends(get_session_ender),
     ) -> schemas.U:
         with VERIFY, ending_sessions(end_sessions):
             user = await user_manager.verify(token, request)

@@ -5,18 +5,22 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import pytest
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import ForeignKey, String, create_engine, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, synonym
 from sqlmodel import Field as SQLModelField
 from sqlmodel import SQLModel
 
+from fastapi_users import IntegerIDMixin, schemas
 from fastapi_users.db.sqlalchemy import (
     SQLAlchemyAccessTokenDatabase,
+    SQLAlchemyBaseAccessTokenTable,
+    SQLAlchemyBaseOAuthAccountTable,
     SQLAlchemyBaseUserTable,
     SQLAlchemyStore,
     SQLAlchemyUserDatabase,
@@ -443,3 +447,84 @@ async def test_sqlmodel_classes_are_user_tables(tmp_path: Path) -> None:
         await users.delete(user)
         assert await users.get(user.id) is None
     await engine.dispose()
+
+
+class Renamed(DeclarativeBase):
+    """Columns that have names of their own in the database; the id has one in the class too."""
+
+
+class RenamedAccount(SQLAlchemyBaseOAuthAccountTable[int], Renamed):
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column("number", String(320))
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.user_id", ondelete="cascade"))
+
+
+class RenamedUser(SQLAlchemyBaseUserTable[int], Renamed):
+    user_id: Mapped[int] = mapped_column(primary_key=True)
+    id = synonym("user_id")
+    email: Mapped[str] = mapped_column("mail", String(320), unique=True)
+    oauth_accounts: Mapped[list[RenamedAccount]] = relationship(lazy="joined")
+
+
+class RenamedToken(SQLAlchemyBaseAccessTokenTable[int], Renamed):
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.user_id", ondelete="cascade"))
+
+
+class Aliased(DeclarativeBase):
+    """The other way round: what the library asks for is another name of what is there."""
+
+
+class AliasedUser(SQLAlchemyBaseUserTable[int], Aliased):
+    id: Mapped[int] = mapped_column(primary_key=True)
+    mail: Mapped[str] = mapped_column(String(320), unique=True)
+    email = synonym("mail")
+
+
+class AliasedToken(SQLAlchemyBaseAccessTokenTable[int], Aliased):
+    owner_id: Mapped[int] = mapped_column(ForeignKey("user.id", ondelete="cascade"))
+    user_id = synonym("owner_id")
+
+
+class IntegerManager(IntegerIDMixin, UserManager):  # type: ignore[misc]  # whose users have other ids
+    pass
+
+
+OWN_NAMES: dict[str, dict[str, Any]] = {
+    "renamed": {
+        "user_table": RenamedUser,
+        "oauth_account_table": RenamedAccount,
+        "access_token_table": RenamedToken,
+    },
+    "aliased": {"user_table": AliasedUser, "oauth_account_table": None, "access_token_table": AliasedToken},
+}
+
+
+@pytest.mark.parametrize("names", list(OWN_NAMES))
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql, asyncpg", "mariadb, aiomysql"])
+async def test_columns_may_have_other_names_than_the_library_asks_for(engine: str, names: str, tmp_path: Path) -> None:
+    user_schemas = (schemas.BaseUser[int], schemas.BaseUserCreate, schemas.BaseUserUpdate)
+    tables = {**OWN_NAMES[names], "user_schemas": user_schemas, "manager_class": IntegerManager}
+    async with database(engine, tmp_path) as url, World.on(url, **tables) as world:
+        ann = {"email": "ann@example.org", "password": PASSWORD}
+        registered = await world.client.post("/auth/register", json=ann)
+        assert registered.status_code == 201
+        again = await world.client.post("/auth/register", json={**ann, "email": "Ann@example.org"})
+        assert again.json() == {"detail": "REGISTER_USER_ALREADY_EXISTS"}
+
+        form = {"username": "ANN@example.org", "password": PASSWORD}
+        assert (await world.client.post("/auth/cookie/login", data=form)).status_code == 204
+        assert (await world.client.get("/users/me")).json()["email"] == "ann@example.org"
+        assert (await world.client.patch("/users/me", json={"email": "new@example.org"})).status_code == 200
+        assert (await world.client.post("/auth/cookie/logout")).status_code == 204
+        for _ in range(2 if tables["oauth_account_table"] else 0):
+            answer = await world.client.get("/oauth/authorize")
+            state = parse_qs(urlsplit(answer.json()["authorization_url"]).query)["state"][0]
+            back = await world.client.get("/oauth/callback", params={"code": "CODE", "state": state})
+            assert back.status_code == 204
+            assert (await world.client.get("/users/me")).json()["email"] == "ann@example.org"
+
+        await world.insert_user("root@example.org", is_superuser=True)
+        headers, of_ann = await world.log_in("root@example.org"), f"/users/{registered.json()['id']}"
+        assert (await world.client.get(of_ann, headers=headers)).json()["email"] == "new@example.org"
+        assert (await world.client.delete(of_ann, headers=headers)).status_code == 204
+        assert (await world.client.get(of_ann, headers=headers)).status_code == 404

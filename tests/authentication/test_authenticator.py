@@ -145,6 +145,18 @@ async def test_a_request_can_choose_its_backends() -> None:
     assert await ask(dependency, {"one": "plain", "only-two": "1"}) == (401, {"detail": "Unauthorized"})
 
 
+@pytest.mark.parametrize("optional", [False, True])
+async def test_a_choice_of_backends_that_was_forgotten_lets_nobody_in(optional: bool) -> None:
+    async def get_enabled_backends() -> None:
+        """Whose return is missing."""
+
+    forgotten: Any = get_enabled_backends
+    dependency = authenticator(one).current_user(optional=optional, get_enabled_backends=forgotten)
+
+    with pytest.raises(TypeError):
+        await ask(dependency, {"one": "plain"})
+
+
 async def test_a_websocket_can_ask_by_hand_for_one_of_several_backends() -> None:
     found = await authenticator(one, two)._authenticate(
         active=True, user_manager=manager, two="root", strategy_two=by_name()

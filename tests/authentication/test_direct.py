@@ -150,6 +150,23 @@ def test_a_strategy_with_parameters_has_to_be_given() -> None:
         direct_user(backend, list, make_user_manager=list)  # type: ignore[arg-type]  # refused before it is used
 
 
+async def coroutine() -> Any: ...
+
+
+async def async_generator() -> Any: yield  # fmt: skip
+
+
+class AsyncCallable:
+    async def __call__(self) -> Any: ...
+
+
+@pytest.mark.parametrize("get_strategy", [coroutine, lambda: (yield), async_generator, AsyncCallable()])
+def test_what_only_fastapi_makes_a_strategy_of_has_to_be_given(get_strategy: Any) -> None:
+    backend = Backend("db", BearerTransport("login"), get_strategy)
+    with pytest.raises(TypeError, match=r"'db' is a coroutine function or a generator.*make_strategy"):
+        direct_user(backend, list, make_user_manager=list)  # type: ignore[arg-type]  # refused before it is used
+
+
 async def test_the_adapter_may_be_one_with_accounts(world: World) -> None:
     """Whose user is loaded with a join, of several rows."""
     async with world.session_maker() as session:

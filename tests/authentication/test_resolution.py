@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from inspect import signature
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from fastapi import Depends, FastAPI, Header, HTTPException, Request, Security
 from fastapi.requests import HTTPConnection
-from fastapi.security import APIKeyHeader
+from fastapi.security import APIKeyCookie, APIKeyHeader
 from httpx import ASGITransport, AsyncClient, Response
 
 from fastapi_users import FastAPIUsers
@@ -249,6 +250,33 @@ def test_fastapi_meets_each_scheme_of_an_authenticator_once(asked: Asked) -> Non
 
     every_day, for_few = schemes_of(users.current_user()), schemes_of(users.current_user(superuser=True))
     assert all(one is other for one, other in zip(every_day, for_few, strict=True))
+
+
+class RequestScheme(APIKeyCookie):
+    """As all of FastAPI's were up to its version 0.118 at least."""
+
+    async def __call__(self, request: Request) -> str | None:  # type: ignore[override]  # less than that of today
+        return request.cookies.get("session")
+
+
+async def test_a_scheme_that_asks_for_a_request_finds_nobody_on_a_websocket(asked: Asked) -> None:
+    """Which any page may open with the cookies of its visitor."""
+
+    class Own(Transport):
+        scheme = RequestScheme(name="session", auto_error=False)
+
+    own = Backend("own", Own(), asked.get_strategy)  # type: ignore[abstract]  # nothing is abstract at run time
+    app = app_of(current_user := Users(asked.get_user_manager, [own]).current_user())
+    assert (await get(app, {"cookie": "session=ann"})).json() == "ann@example.org"
+    asked.names.clear()
+
+    app.add_api_websocket_route("/", AsyncMock(), dependencies=[Depends(current_user)])
+    scope = {"type": "websocket", "path": "/", "headers": [(b"cookie", b"session=ann")], "query_string": b""}
+    with pytest.raises(TypeError, match="connection"):
+        await app(scope, AsyncMock(), send := AsyncMock())
+
+    send.assert_not_called()
+    assert asked.names == []
 
 
 # What applications put in the place of parts

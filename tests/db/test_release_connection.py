@@ -382,6 +382,31 @@ async def test_a_connection_that_the_application_gave_the_session_stays_its_own(
         assert session.in_transaction()
 
 
+async def test_a_connection_with_options_of_the_application_is_kept(database_of_ann: World) -> None:
+    """Another schema, another isolation: the next connection would not have them."""
+    for options in ({"schema_translate_map": {"other": None}}, {"isolation_level": "SERIALIZABLE"}):
+        async with OneSession.on(database_of_ann) as one:
+            await one.do("connection", None, options)
+            await one.user_db.get_by_email(ANN)
+            assert not one.user_db.may_commit()
+
+            await one.user_db.release_connection()
+
+            assert one.is_held
+            connection = await one.do("connection")
+            connection = getattr(connection, "sync_connection", connection)
+            assert connection.get_execution_options().items() >= options.items()
+
+
+async def test_options_of_the_engine_do_not_keep_it(database_of_ann: World) -> None:
+    engine = database_of_ann.engine.execution_options(isolation_level="AUTOCOMMIT")
+    async with AsyncSession(engine) as session:
+        user_db = SQLAlchemyUserDatabase[User, uuid.UUID](session, User, OAuthAccount)
+        await user_db.get_by_email(ANN)
+        await user_db.release_connection()
+        assert not session.in_transaction()
+
+
 async def test_an_application_may_keep_it(database_of_ann: World) -> None:
     class Keeping(SQLAlchemyUserDatabase[User, uuid.UUID]):
         releases_connections = False
@@ -451,6 +476,39 @@ def test_a_registry_of_sessions_gives_back_that_of_its_thread(tmp_path: Path) ->
     anyio.run(look_and_give_back)
     registry.remove()
     engine.dispose()
+
+
+async def test_a_user_who_registers_with_a_tenant_is_in_its_schema(tmp_path: Path) -> None:
+    """Where each request chooses the schema by an option of its connection."""
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'test.db'}") as world:
+
+        @event.listens_for(world.engine.sync_engine.pool, "connect")
+        def attach(connection: Any, record: Any) -> None:
+            connection.execute(f"ATTACH '{tmp_path / 'tenant.db'}' AS tenant").close()
+
+        await world.engine.dispose()
+        tenant = {"schema_translate_map": {None: "tenant"}}
+        async with world.engine.connect() as connection:
+            await connection.execution_options(**tenant)
+            await connection.run_sync(User.metadata.create_all)
+            await connection.commit()
+        new_session = world.session_maker
+
+        @asynccontextmanager
+        async def session_of_the_tenant() -> AsyncIterator[AsyncSession]:
+            async with new_session() as session:
+                await session.connection(execution_options=tenant)
+                yield session
+
+        world.session_maker = cast("Any", session_of_the_tenant)
+        answer = await world.client.post("/auth/register", json={"email": ANN, "password": PASSWORD})
+        assert answer.status_code == 201
+        await world.log_in(ANN)
+
+        async with world.engine.connect() as connection:
+            for schema, emails in ("main", []), ("tenant", [ANN]):
+                rows = await connection.execute(text(f'SELECT email FROM {schema}."user"'))  # noqa: S608 -- ours
+                assert rows.scalars().all() == emails, schema
 
 
 # what changes during the hash

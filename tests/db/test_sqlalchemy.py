@@ -1,6 +1,7 @@
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -547,6 +548,49 @@ async def test_a_registry_of_plain_sessions_works(world: World) -> None:
     engine.dispose()
 
 
+async def test_a_registry_of_async_sessions_serves_every_route(world: World) -> None:
+    """As applications of version 15 have them: a session for each task, behind one object."""
+    registry = async_scoped_session(world.session_maker, asyncio.current_task)
+
+    @asynccontextmanager
+    async def session_of_this_task() -> AsyncIterator[Any]:
+        yield registry
+        await registry.remove()
+
+    world.session_maker = cast("Any", session_of_this_task)
+    ask = world.client.request
+    ann = {"email": "ann@example.org", "password": PASSWORD}
+    form = {"username": "ann@example.org", "password": PASSWORD}
+
+    assert (await ask("POST", "/auth/register", json=ann)).status_code == 201
+    assert (await ask("POST", "/auth/register", json=ann)).status_code == 400
+    assert (await ask("POST", "/auth/cookie/login", data=form)).status_code == 204
+    assert (await ask("GET", "/users/me")).json()["email"] == "ann@example.org"
+    changed = await ask("PATCH", "/users/me", json={"email": "new@example.org"})
+    assert (changed.status_code, changed.json()["email"]) == (200, "new@example.org")
+    await ask("POST", "/auth/forgot-password", json={"email": "new@example.org"})
+    reset = {"token": world.outbox.token(to="new@example.org"), "password": PASSWORD}
+    assert (await ask("POST", "/auth/reset-password", json=reset)).status_code == 200
+    headers = await world.log_in("new@example.org")
+    assert (await ask("GET", "/users/me", headers=headers)).status_code == 200
+    assert (await ask("POST", "/auth/cookie/login", data={**form, "username": "new@example.org"})).status_code == 204
+    assert (await ask("POST", "/auth/cookie/logout")).status_code == 204
+
+    async with session_of_this_task():
+        users = SQLAlchemyUserDatabase[User, uuid.UUID](registry, User, OAuthAccount)
+        user = await users.get_by_email("NEW@example.org")
+        assert user is not None
+        linked = await users.add_oauth_account(user, ACCOUNT)
+        assert await users.get_by_oauth_account("provider", "1") is linked
+        assert await users.update_where(user, {"is_active": True}, {"is_active": False}) is user
+        async with users.transaction():
+            await users.store(Note).create({"name": "one", "number": 1})
+        assert await users.store(Note).delete_where({"number": 1}) == 1
+        await users.release_connection()
+        await users.delete(user)
+        assert await users.get(user.id) is None
+
+
 async def test_accounts_that_were_not_loaded_go_with_their_user_too(users: Users, world: World) -> None:
     """CONTRACT 16 row 14"""
     user = await users.create({"email": "ann@example.org", "hashed_password": "h"})
@@ -1005,6 +1049,21 @@ async def test_a_user_at_hand_is_read_again_inside_of_a_transaction(users: Users
         async with users.transaction():
             assert await users.get(row.user_id) is not None
     assert traffic.statements == ["SELECT"]
+
+
+async def test_a_user_at_hand_is_read_again_where_the_application_has_sent_something(
+    users: Users, token: str, session: AsyncSession, world: World
+) -> None:
+    """Of plain SQL the session does not know what it did. What came before the user was read changes nothing."""
+    await session.execute(text("SELECT 1"))
+    row = await get_by_token(users)
+    with recorded(world) as traffic:
+        assert await users.get(row.user_id) is not None
+    assert traffic.statements == []
+
+    row = await get_by_token(users)
+    await session.execute(text('DELETE FROM "user"'))
+    assert await users.get(row.user_id) is None
 
 
 async def test_a_user_at_hand_is_nobody_else(users: Users, token: str) -> None:

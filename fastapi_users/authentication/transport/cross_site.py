@@ -55,18 +55,19 @@ CROSS_SITE_TOKEN: Final[str] = _CrossSiteToken()
 
 
 class SameSiteAPIKeyCookie(APIKeyCookie):
-    """FastAPI's scheme, in the OpenAPI document too, but for a cookie that another site had sent.
-
-    Of a WebSocket the cookie is given as it is: ``current_websocket_user`` has a check, and allowed origins, of its own.
-    """
+    """FastAPI's scheme, in the OpenAPI document too, but for a cookie that another site had sent."""
 
     def __init__(self, *, name: str, trusted_origins: Collection[str], scheme_name: str | None = None) -> None:
         super().__init__(name=name, scheme_name=scheme_name or APIKeyCookie.__name__, auto_error=False)
         self.trusted_origins = trusted_origins
 
     async def __call__(self, request: HTTPConnection) -> str | None:
-        token: str | None = request.cookies.get(self.model.name) or None
+        token = self.read_cookie(request)
         return CROSS_SITE_TOKEN if token is not None and is_cross_site(request, self.trusted_origins) else token
+
+    def read_cookie(self, request: HTTPConnection) -> str | None:
+        """Whoever had it sent."""
+        return request.cookies.get(self.model.name) or None
 
 
 def is_cross_site(request: HTTPConnection, trusted_origins: Collection[str]) -> bool:
@@ -74,7 +75,7 @@ def is_cross_site(request: HTTPConnection, trusted_origins: Collection[str]) -> 
 
     A request without both headers comes from no browser, hence with no cookie but one that the sender knows.
     """
-    if request.scope.get("method", "GET") in _SAFE_METHODS:  # a WebSocket has none
+    if request.scope.get("method") in _SAFE_METHODS:  # a WebSocket has none, and may do anything
         return False
     origin = request.headers.get("origin")
     if origin in trusted_origins:
@@ -88,7 +89,8 @@ def is_cross_site(request: HTTPConnection, trusted_origins: Collection[str]) -> 
 def _is_own(origin: str, request: HTTPConnection) -> bool:
     scheme, _, host = origin.partition("://")
     # Behind a proxy that ends TLS, a page of https seems to post over plain http, but never the other way round.
-    return host == request.headers.get("host") and scheme in ("https", request.scope.get("scheme", "http"))
+    is_plain = request.scope.get("scheme", "http") in ("http", "ws")
+    return host == request.headers.get("host") and (scheme == "https" or (scheme == "http" and is_plain))
 
 
 def is_protected(transport: Any) -> bool:

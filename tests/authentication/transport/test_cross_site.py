@@ -1,15 +1,18 @@
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import Depends
+from fastapi import Depends, WebSocket
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
 
+from fastapi_users import FastAPIUsers
 from fastapi_users.authentication import CookieTransport
 from fastapi_users.authentication.transport.cross_site import CROSS_SITE_TOKEN, CrossSiteErrorCode, is_cross_site
+from tests.authentication.test_authenticator import open_websocket
 from tests.toy import ToyManager, ToyPIN, get_toy_router
 from tests.world import PASSWORD, User, World
 
@@ -243,11 +246,67 @@ async def test_the_callback_of_a_provider_is_a_get_with_a_protection_of_its_own(
     assert answer.status_code == 204
 
 
-async def test_of_a_websocket_which_has_a_check_of_its_own_the_cookie_is_given_as_it_is() -> None:
-    headers = [(b"cookie", b"fastapiusersauth=TOKEN"), (b"origin", b"https://evil.test"), (b"sec-fetch-site", b"x")]
-    socket = HTTPConnection({"type": "websocket", "scheme": "wss", "headers": headers})
+@pytest.mark.parametrize(
+    ("scheme", "headers", "verdict"),
+    [
+        ("wss", {}, False),
+        ("wss", {"origin": "https://app.test"}, False),
+        ("ws", {"origin": "http://app.test"}, False),
+        ("ws", {"origin": "https://app.test"}, False),  # whose proxy ends TLS
+        ("wss", {"origin": "https://pages.test", "sec_fetch_site": "cross-site"}, False),
+        ("wss", {"origin": "http://app.test"}, True),
+        ("wss", {"origin": "wss://app.test"}, True),
+        ("ws", {"origin": "ws://app.test"}, True),
+        ("wss", {"origin": "https://evil.test"}, True),
+        ("wss", {"origin": "https://app.test", "sec_fetch_site": "cross-site"}, True),
+    ],
+)
+def test_a_websocket_may_change_anything(scheme: str, headers: dict[str, str], verdict: bool) -> None:
+    scope = {**request(**headers).scope, "type": "websocket", "scheme": scheme}
+    del scope["method"]
+    assert is_cross_site(HTTPConnection(scope), ["https://pages.test"]) is verdict
 
-    assert await CookieTransport(csrf_protection=True).scheme(socket) == "TOKEN"
+
+async def test_a_websocket_of_another_site_has_no_user_by_the_cookie_of_its_visitor(world: World) -> None:
+    """With SameSite "none" the browser sends it along, and there may be no ``current_websocket_user``."""
+    await log_in_by_cookie(world)
+    users = FastAPIUsers[User, uuid.UUID](world.make_manager, [world.cookie])
+    cookie = f"fastapiusersauth={world.client.cookies['fastapiusersauth']}"
+
+    @world.app.websocket("/live")
+    async def live(websocket: WebSocket, user: Any = Depends(users.current_user())) -> None:
+        await websocket.accept()
+        await websocket.send_text(user.email)
+
+    @world.app.websocket("/maybe")
+    async def maybe(websocket: WebSocket, user: Any = Depends(users.current_user(optional=True))) -> None:
+        await websocket.accept()
+        await websocket.send_text(user.email if user else "nobody")
+
+    async def greeted(path: str, origin: str) -> Any:
+        first, *rest = await open_websocket(world.app, path, {"cookie": cookie, "origin": origin})
+        return rest[0]["text"] if first["type"] == "websocket.accept" else first.get("status")
+
+    for origin in ("https://app.test", "https://pages.test"):
+        assert await greeted("/live", origin) == "ann@example.org"
+        assert await greeted("/maybe", origin) == "ann@example.org"
+    assert await greeted("/live", "https://evil.test") == 403
+    assert await greeted("/maybe", "https://evil.test") == "nobody"
+
+
+async def test_origins_that_a_websocket_allows_need_not_be_trusted_elsewhere(world: World) -> None:
+    await log_in_by_cookie(world)
+    current_user = world.fastapi_users.authenticator.current_websocket_user(allowed_origins=["https://ui.test"])
+
+    @world.app.websocket("/live")
+    async def live(websocket: WebSocket, user: Any = Depends(current_user)) -> None:
+        await websocket.accept()
+        await websocket.send_text(user.email)
+
+    cookie = f"fastapiusersauth={world.client.cookies['fastapiusersauth']}"
+    for origin, is_known in (("https://app.test", True), ("https://ui.test", True), ("https://evil.test", False)):
+        sent = await open_websocket(world.app, "/live", {"cookie": cookie, "origin": origin})
+        assert (sent[0]["type"] == "websocket.accept") is is_known
 
 
 async def test_where_it_is_off_nothing_looks_at_the_headers(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from fastapi_users.features.sessions import (
     SessionsMixin,
 )
 from fastapi_users.password import PasswordHelper
+from fastapi_users.router import get_reset_password_router
 from fastapi_users.testing import InMemoryStore, InMemoryUserDatabase, User, frozen_clock
 from tests.features.sessions.application import COOKIE, EMAIL, Application, Client, application_on
 from tests.world import PASSWORD, SECRET
@@ -505,6 +506,20 @@ async def test_a_reset_ends_every_session(application: Application) -> None:
     assert (await client.stranger().post("/reset-password", json=body)).status_code == 200
 
     assert (await client.me(), refusal(await client.refresh())) == (401, BAD)
+
+
+async def test_a_reset_by_a_router_that_knows_no_backends_ends_every_session_too(app: Application) -> None:
+    """As applications of version 15 make it, whose shape it keeps: no device that is out stays in the list."""
+    app.app.include_router(get_reset_password_router(app.fastapi_users.get_user_manager), prefix="/by-hand")
+    client, other = await app.log_in(), await app.log_in("cookie")
+    await client.http.post("/by-hand/forgot-password", json={"email": EMAIL})
+    body = {"token": app.outbox.token(to=EMAIL), "password": "another horse, another battery"}
+
+    assert (await client.stranger().post("/by-hand/reset-password", json=body)).status_code == 200
+
+    assert (await other.me(), refusal(await client.refresh())) == (401, BAD)
+    await client.log_in(password=body["password"])
+    assert [session["is_current"] for session in await client.sessions()] == [True]
 
 
 @pytest.mark.parametrize("change", [{"password": "another one"}, {"email": "new@example.org"}, {"is_active": False}])
