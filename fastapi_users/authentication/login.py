@@ -154,7 +154,7 @@ async def report_failure(
         events.LoginFailed(
             user_id=user_id,
             request=await user_manager._facts(check.request),
-            identifier=identifier if _may_be_email(identifier) else None,
+            identifier=presentable_identifier(identifier),
             method=check.method,
         )
     )
@@ -163,7 +163,7 @@ async def report_failure(
         async def tell() -> None:
             known = user_manager.get_by_email(identifier) if user_id is None else user_manager.get(user_id)
             await user_manager.on_after_failed_login(
-                identifier[:_MAX_EMAIL_LENGTH], await _or_none(known), check.request
+                identifier[:MAX_EMAIL_LENGTH], await _or_none(known), check.request
             )
 
         await do_unseen("on_after_failed_login", tell, user_manager=user_manager, request=check.request)
@@ -190,13 +190,15 @@ async def _or_none(look_up: Awaitable[models.UP]) -> models.UP | None:
         return None
 
 
-_MAX_EMAIL_LENGTH = 320
+MAX_EMAIL_LENGTH = 320
+"""Of what comes from outside, before anybody looks at its form: that takes seconds for a text of megabytes."""
 
 
-def _may_be_email(identifier: str) -> bool:
-    return (
-        len(identifier) <= _MAX_EMAIL_LENGTH and re.fullmatch(r"[^@\s]+@[^@\s]+\.[a-zA-Z]{2,}", identifier) is not None
-    )
+def presentable_identifier(identifier: str | None) -> str | None:
+    """For events: what a client claimed to be, if it can be an address. Else it may be a password in the wrong field."""
+    if identifier is None or len(identifier) > MAX_EMAIL_LENGTH:
+        return None
+    return identifier if re.fullmatch(r"[^@\s]+@[^@\s]+\.[a-zA-Z]{2,}", identifier) else None
 
 
 def refuse_unfit(user: models.UserProtocol[Any], *, requires_verification: bool) -> None:

@@ -8,7 +8,7 @@ from fastapi import Request, Response
 from fastapi.requests import HTTPConnection
 
 from fastapi_users import BaseUserManager
-from fastapi_users.authentication.login import PASSWORD_METHOD, CredentialCheck, LoginAttempt
+from fastapi_users.authentication.login import PASSWORD_METHOD, CredentialCheck, LoginAttempt, presentable_identifier
 from fastapi_users.background import Work, do_later, do_unseen, waiting_for
 from fastapi_users.events import EmailChangeRequested, Event, get_client_address, get_request_facts
 from fastapi_users.exceptions import InvalidID, UserNotExists
@@ -21,7 +21,6 @@ from fastapi_users.features.throttle.limits import StorageUnavailable
 from fastapi_users.features.throttle.settings import Throttle
 from fastapi_users.insecure import warn_once
 from fastapi_users.models import ID, UP
-from fastapi_users.router.common import presentable_email
 
 _TRIES = "fastapi_users.throttle"
 _DEVICE = "throttle-device"
@@ -222,7 +221,7 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
             request=get_request_facts(request, self.trusted_proxies),
             limit=exceeded.limit.name,
             retry_after=exceeded.seconds_left,
-            identifier=presentable_email(identifier),
+            identifier=presentable_identifier(identifier),
         )
         await self._seam_event(event)
         asker = request if isinstance(request, Request) else None

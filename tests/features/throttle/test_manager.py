@@ -14,6 +14,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import email_validator
 import pytest
 from fastapi import Request
 from httpx import AsyncClient, Response
@@ -577,11 +578,34 @@ async def test_a_refusal_is_told_once_and_each_decision_is_measured(tmp_path: Pa
     assert measured["login", True] == 8
 
 
-async def test_what_cannot_be_an_address_is_not_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("identifier", ["my password, in the wrong field", "P@ssw0rd", f"{'a' * 310}@example.org"])
+async def test_what_cannot_be_an_address_is_not_told(tmp_path: Path, identifier: str) -> None:
     async with in_memory(tmp_path) as world:
         for _ in range(6):
-            await log_in(world.client, email="my password, in the wrong field")
+            await log_in(world.client, email=identifier)
         assert world.hooks == [("throttled", "failures-per-identifier-and-address", None)]
+
+
+async def test_the_form_of_a_huge_address_is_not_looked_at_when_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+    validate_email = email_validator.validate_email
+
+    def measure(email: str, **options: Any) -> Any:
+        lengths.append(len(email))
+        return validate_email(email, **options)
+
+    for place in ("email_validator", "fastapi_users.router.common"):
+        monkeypatch.setattr(f"{place}.validate_email", measure)
+    async with in_memory(tmp_path, mails="1/minute") as world:
+        huge = {"email": f"{'a' * 100_000}@example.org"}
+        answers = [await world.client.post("/reset/forgot-password", json=huge) for _ in range(2)]
+        assert statuses(answers) == [422, 429]
+        assert world.hooks == [("throttled", "mails", None)]
+        assert (await world.client.post("/reset/forgot-password", json={"email": EMAIL})).status_code == 202
+    assert lengths
+    assert max(lengths) <= 320
 
 
 # Where a request comes from
