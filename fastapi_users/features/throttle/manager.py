@@ -15,7 +15,13 @@ from fastapi_users.exceptions import InvalidID, UserNotExists
 from fastapi_users.features.throttle.device import Device, make_device_token, read_device_token
 from fastapi_users.features.throttle.errors import storage_unavailable, too_many_requests
 from fastapi_users.features.throttle.events import Throttled
-from fastapi_users.features.throttle.keys import address_key, identifier_key, lookalike_key, subject_key
+from fastapi_users.features.throttle.keys import (
+    address_key,
+    identifier_key,
+    lookalike_key,
+    mailed_address,
+    subject_key,
+)
 from fastapi_users.features.throttle.limiter import Limit, LimitExceeded, Reservation
 from fastapi_users.features.throttle.limits import StorageUnavailable
 from fastapi_users.features.throttle.settings import Throttle
@@ -90,10 +96,12 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
     ) -> None:
         """Count a request against a limit of the settings that is one per address mailed, known or not.
 
+        :param email: as it was sent: its spellings, with a name for example, count as one.
         :param purpose: what is limited by itself: who asks for one kind of mail uses no other up.
         :raises HTTPException: see ``throttle_request``.
         """
         prefix = "" if purpose is None else f"{purpose}:"
+        email = mailed_address(email)
         limits = self.throttle.limits(name, f"{prefix}{identifier_key(email)}")
         lookalike = lookalike_key(email)
         if lookalike is not None:  # apart: what nobody is mailed for uses up no mails of the plain spelling
