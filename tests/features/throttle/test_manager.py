@@ -270,6 +270,23 @@ async def test_the_delay_grows_and_ends_by_itself(tmp_path: Path) -> None:
             assert (await log_in(world.client, PASSWORD)).status_code == 200
 
 
+async def test_a_delay_is_no_longer_than_it_says_where_an_earlier_one_was_longer(tmp_path: Path) -> None:
+    with frozen_clock() as clock:
+        async with in_memory(tmp_path, device_cookie_lifetime_seconds=None) as world:
+            for seconds in (300, 600, 1200):
+                for _ in range(5):
+                    assert (await log_in(world.client)).status_code == 400
+                clock.advance(seconds=seconds)
+            assert (await log_in(world.client)).status_code == 400  # which would last for 2400 seconds
+            assert (await log_in(world.client, PASSWORD)).status_code == 200
+
+            clock.advance(seconds=60)
+            assert statuses([await log_in(world.client) for _ in range(5)]) == [400] * 5
+            assert (await log_in(world.client)).headers["retry-after"] == "300"
+            clock.advance(seconds=300)
+            assert (await log_in(world.client, PASSWORD)).status_code == 200
+
+
 async def test_an_account_bears_a_hundred_wrong_logins_in_a_row(tmp_path: Path) -> None:
     with frozen_clock() as clock:
         async with in_memory(tmp_path) as world:
