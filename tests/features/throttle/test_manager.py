@@ -16,7 +16,8 @@ from typing import Any
 
 import email_validator
 import pytest
-from fastapi import Request
+from fastapi import HTTPException, Request
+from fastapi.responses import JSONResponse
 from httpx import AsyncClient, Response
 
 from fastapi_users import BaseUserManager, UUIDIDMixin
@@ -442,6 +443,43 @@ async def test_a_right_password_that_does_not_suffice_is_no_failure(tmp_path: Pa
         answers = [await log_in(world.client, PASSWORD) for _ in range(8)]
 
         assert {answer.json()["detail"] for answer in answers} == {"LOGIN_USER_NOT_VERIFIED"}
+
+
+@pytest.mark.parametrize("error", [HTTPException(401, "Wrong address or password"), LookupError()], ids=type)
+async def test_an_application_that_raises_for_a_wrong_password_is_guarded_alike(
+    tmp_path: Path, error: Exception
+) -> None:
+    async def authenticate(manager: Any, credentials: Any) -> Any:
+        user = await UserManager.authenticate(manager, credentials)
+        if user is None:
+            raise error
+        return user
+
+    settings = {"authenticate": authenticate}
+    async with throttled_world(tmp_path, Throttle("memory://"), settings=settings) as world:
+        world.app.add_exception_handler(LookupError, lambda request, error: JSONResponse(None, 401))
+        await world.insert_user()
+        token = (await log_in(world.client, PASSWORD)).json()["access_token"]
+
+        assert statuses([await log_in(world.client) for _ in range(6)]) == [401] * 5 + [429]
+        headers = {"authorization": f"Bearer {token}", "x-forwarded-for": "192.0.2.2"}
+        for path, method, field in (
+            ("/again/reauthenticate", "POST", "password"),
+            ("/users/me", "PATCH", "current_password"),
+        ):
+            async with world.session_maker() as session:
+                await world.make_manager(session).throttle_unlock(EMAIL, "192.0.2.2")
+            answers = [await world.client.request(method, path, json={field: WRONG}, headers=headers) for _ in range(6)]
+            assert statuses(answers) == [401] * 5 + [429]
+
+
+async def test_an_error_of_the_server_is_no_failure(tmp_path: Path) -> None:
+    async def authenticate(manager: Any, credentials: Any) -> Any:
+        raise HTTPException(503, "Too many wait")
+
+    settings = {"authenticate": authenticate}
+    async with throttled_world(tmp_path, Throttle("memory://"), settings=settings) as world:
+        assert statuses([await log_in(world.client) for _ in range(12)]) == [503] * 12
 
 
 @pytest.mark.parametrize("mixins", list(permutations([ThrottleMixin, ToyMixin, UserManager])))
