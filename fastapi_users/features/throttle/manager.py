@@ -156,10 +156,11 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
     async def _seam_credentials_failed(self, check: CredentialCheck, user: UP | None) -> None:
         await super()._seam_credentials_failed(check, user)
         if isinstance(check.request, HTTPConnection):
-            for this_try in _tries(check.request):
-                if this_try.check is check:
-                    async with self._throttle_guard(check.request, check.identifier):
-                        await self.throttle.limiter.fail(this_try.reservation)
+            tries = _tries(check.request)
+            for this_try in [each for each in tries if each.check is check]:
+                tries.remove(this_try)  # a login that the request comes to after all says nothing of this one
+                async with self._throttle_guard(check.request, check.identifier):
+                    await self.throttle.limiter.fail(this_try.reservation)
 
     async def _seam_before_session(self, attempt: LoginAttempt[UP, ID]) -> None:
         await super()._seam_before_session(attempt)
@@ -178,8 +179,10 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
             return
         await self._restore(attempt.user)  # which the commit of the session may have expired
         address = self.throttle_address(request)
-        devices = (each.subject for each in _tries(request) if each.subject is not None and _is_device(each.subject))
-        for subject in (identifier_key(attempt.user.email), *devices):
+        # By a name that is no address, or by a device of the user's, it counted as that.
+        counted = [each.subject for each in _tries(request) if each.subject is not None]
+        names = [identifier_key(name) for name in _names(request)]
+        for subject in dict.fromkeys([identifier_key(attempt.user.email), *names, *counted]):
             await self._throttle_forget(self._throttle_ended_by_login(subject, address))
         self._throttle_remember(attempt.user, request, response)
 
@@ -298,10 +301,9 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
         lifetime = self.throttle.device_cookie_lifetime_seconds
         if lifetime is None:
             return
-        names = [each.check.identifier for each in _tries(request) if each.check.identifier is not None]
         device = Device(
             user_id=str(user.id),
-            identifiers=tuple(subject_key(name) for name in names),
+            identifiers=tuple(subject_key(name) for name in _names(request)),
             fingerprint=self._fingerprint(user.hashed_password, _DEVICE),
         )
         response.set_cookie(
@@ -318,6 +320,11 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
 
 def _is_device(subject: str) -> bool:
     return subject.startswith(_DEVICE)
+
+
+def _names(request: HTTPConnection) -> list[str]:
+    """What the user called itself."""
+    return [each.check.identifier for each in _tries(request) if each.check.identifier is not None]
 
 
 def _tries(request: HTTPConnection) -> list[_Try]:

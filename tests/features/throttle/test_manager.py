@@ -17,14 +17,16 @@ from typing import Any
 import email_validator
 import pytest
 from fastapi import HTTPException, Request
+from fastapi import Response as Answer
 from fastapi.responses import JSONResponse
+from fastapi.security import OAuth2PasswordRequestForm
 from httpx import AsyncClient, Response
 
 from fastapi_users import BaseUserManager, UUIDIDMixin
 from fastapi_users.authentication import JWTStrategy
-from fastapi_users.authentication.login import CredentialCheck, complete_login, report_failure
+from fastapi_users.authentication.login import CredentialCheck, check_credentials, complete_login, report_failure
 from fastapi_users.events import Event, Subscribers
-from fastapi_users.exceptions import InsecureSettingWarning
+from fastapi_users.exceptions import BadCredentials, InsecureSettingWarning
 from fastapi_users.features.throttle import Throttle, Throttled, ThrottleErrorCode, ThrottleMixin
 from fastapi_users.features.throttle.limits import StorageUnavailable
 from fastapi_users.testing import frozen_clock
@@ -333,6 +335,63 @@ async def test_a_login_ends_the_row(tmp_path: Path) -> None:
         assert (await log_in(world.client, PASSWORD)).status_code == 200
         answers = [await log_in(world.client, address=address) for address in addresses(4)]
         assert statuses(answers) == [400, 400, 400, 429]
+
+
+async def get_by_email_or_name(manager: Any, name: str) -> Any:
+    return await UserManager.get_by_email(manager, {"ann": EMAIL}.get(name, name))
+
+
+async def test_a_login_by_a_name_ends_the_delay_and_the_row_of_the_name(tmp_path: Path) -> None:
+    throttle = Throttle(
+        "memory://", failures_in_a_row="5/day", failures_per_address=None, device_cookie_lifetime_seconds=None
+    )
+    async with throttled_world(tmp_path, throttle, settings={"get_by_email": get_by_email_or_name}) as world:
+        await world.insert_user()
+        passwords = [*[WRONG] * 4, PASSWORD] * 3
+        answers = [await log_in(world.client, password, email="ann") for password in passwords]
+
+        assert statuses(answers) == [400, 400, 400, 400, 200] * 3
+
+
+async def test_a_login_by_a_name_from_a_known_device_ends_the_row_of_the_name(tmp_path: Path) -> None:
+    throttle = Throttle("memory://", failures_in_a_row="3/day")
+    async with throttled_world(tmp_path, throttle, settings={"get_by_email": get_by_email_or_name}) as world:
+        await world.insert_user()
+        device = await device_of(world.client, email="ann")
+        for address in addresses(2):
+            assert (await log_in(world.client, email="ann", address=address)).status_code == 400
+        assert (await log_in(world.client, PASSWORD, email="ann", cookies=device)).status_code == 200
+
+        answers = [await log_in(world.client, email="ann", address=address) for address in addresses(4)]
+        assert statuses(answers) == [400, 400, 400, 429]
+
+
+async def test_a_login_ends_nothing_of_a_name_that_was_guessed_at_in_the_same_request(tmp_path: Path) -> None:
+    async with in_memory(tmp_path) as world:
+        await world.insert_user("bob@example.org")
+
+        @world.app.post("/either")
+        async def log_in_as_either(request: Request) -> Answer:
+            async with world.session_maker() as session:
+                manager = world.make_manager(session)
+                try:
+                    user: Any = await check_credentials(manager, form(EMAIL, WRONG), request=request)
+                except BadCredentials:
+                    user = await check_credentials(manager, form("bob@example.org", PASSWORD), request=request)
+                strategy = JWTStrategy[Any, Any](SECRET, 60)
+                return await complete_login(
+                    world.bearer, strategy, user=user, user_manager=manager, methods=["pwd"], request=request
+                )
+
+        def form(username: str, password: str) -> OAuth2PasswordRequestForm:
+            return OAuth2PasswordRequestForm(username=username, password=password)
+
+        headers = {"x-forwarded-for": "192.0.2.1"}
+        answers = [await world.client.post("/either", headers=headers) for _ in range(6)]
+        assert statuses(answers) == [200] * 5 + [429]
+        device = {"fastapiusersdevice": answers[0].cookies["fastapiusersdevice"]}
+        assert refused_by(await log_in(world.client, PASSWORD)) == "failures-per-identifier-and-address"
+        assert (await log_in(world.client, PASSWORD, cookies=device)).status_code == 429  # Bob's
 
 
 # A known device
