@@ -12,7 +12,7 @@ DEVICE_AUDIENCE = "fastapi-users:device"
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """``identifiers`` are digests of what the user called itself, ``fingerprint`` is one of the stored password."""
+    """``identifiers`` are digests of what the user called itself, ``fingerprint`` is one of address and password."""
 
     user_id: str
     identifiers: tuple[str, ...]

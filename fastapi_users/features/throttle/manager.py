@@ -26,7 +26,7 @@ from fastapi_users.features.throttle.limiter import Limit, LimitExceeded, Reserv
 from fastapi_users.features.throttle.limits import StorageUnavailable
 from fastapi_users.features.throttle.settings import Throttle
 from fastapi_users.insecure import warn_once
-from fastapi_users.models import ID, UP
+from fastapi_users.models import ID, UP, UserProtocol
 
 _TRIES = "fastapi_users.throttle"
 _DEVICE = "throttle-device"
@@ -293,9 +293,7 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
         is_named = (
             identifier_key(identifier) == identifier_key(user.email) or subject_key(identifier) in device.identifiers
         )
-        return (
-            device if is_named and self._fits_fingerprint(device.fingerprint, user.hashed_password, _DEVICE) else None
-        )
+        return device if is_named and self._fits_fingerprint(device.fingerprint, _marked(user), _DEVICE) else None
 
     def _throttle_remember(self, user: UP, request: HTTPConnection, response: Response) -> None:
         lifetime = self.throttle.device_cookie_lifetime_seconds
@@ -304,7 +302,7 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
         device = Device(
             user_id=str(user.id),
             identifiers=tuple(subject_key(name) for name in _names(request)),
-            fingerprint=self._fingerprint(user.hashed_password, _DEVICE),
+            fingerprint=self._fingerprint(_marked(user), _DEVICE),
         )
         response.set_cookie(
             self.throttle.device_cookie_name,
@@ -320,6 +318,11 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
 
 def _is_device(subject: str) -> bool:
     return subject.startswith(_DEVICE)
+
+
+def _marked(user: UserProtocol[Any]) -> str:
+    """What a device is known by. With the address, since that may be somebody else's afterwards."""
+    return f"{identifier_key(user.email)}:{user.hashed_password}"
 
 
 def _names(request: HTTPConnection) -> list[str]:

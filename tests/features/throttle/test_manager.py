@@ -437,6 +437,24 @@ async def test_a_device_is_known_of_its_user_only_as_long_as_the_password_stays(
         assert (await log_in(world.client, "another one", cookies=device)).status_code == 429
 
 
+async def test_devices_of_the_former_owner_of_an_address_are_not_known_of_the_next(tmp_path: Path) -> None:
+    async with in_memory(tmp_path, failures_per_identifier="1/hour") as world:
+        devices = [await device_of(world.client) for _ in range(2)]
+        async with world.session_maker() as session:
+            users = world.make_manager(session).user_db
+            await users.update(await users.get_by_email(EMAIL), {"email": "ANN@example.org"})  # the same address
+        own = await log_in(world.client, cookies=devices[0])
+        assert own.status_code == 400
+        async with world.session_maker() as session:
+            users = world.make_manager(session).user_db
+            await users.update(await users.get_by_email(EMAIL), {"email": "ann.b@example.org"})
+        await world.insert_user()
+
+        answers = [await log_in(world.client, address="192.0.2.2", cookies=device) for device in devices * 2]
+        assert statuses(answers) == [400, 429, 429, 429]
+        assert {refused_by(answer) for answer in answers[1:]} == {"failures-per-identifier"}
+
+
 async def test_the_cookie_of_a_device_can_be_left_out_and_is_out_of_reach_for_scripts(tmp_path: Path) -> None:
     async with in_memory(tmp_path) as world:
         cookie = (await log_in(world.client, PASSWORD)).headers["set-cookie"]
