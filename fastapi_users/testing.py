@@ -48,18 +48,18 @@ from fastapi_users.password import PasswordHelper
 @dataclass
 class OAuthAccount:
     oauth_name: str
-    access_token: str
+    access_token: str = field(repr=False)
     account_id: str
     account_email: str
     expires_at: int | None = None
-    refresh_token: str | None = None
+    refresh_token: str | None = field(default=None, repr=False)
     id: uuid.UUID = field(default_factory=uuid.uuid4)
 
 
 @dataclass
 class User:
     email: str
-    hashed_password: str
+    hashed_password: str = field(repr=False)
     is_active: bool = True
     is_superuser: bool = False
     is_verified: bool = False
@@ -69,7 +69,7 @@ class User:
 
 @dataclass
 class AccessToken:
-    token: str
+    token: str = field(repr=False)
     user_id: uuid.UUID
     created_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
@@ -78,7 +78,7 @@ class AccessToken:
 class OneTimeSecret:
     __unique__: ClassVar = ("digest",)
 
-    digest: str
+    digest: str = field(repr=False)
     purpose: str
     subject: str
     expires_at: datetime
@@ -91,7 +91,7 @@ class OneTimeSecret:
 class DeniedToken:
     __unique__: ClassVar = ("digest",)
 
-    digest: str
+    digest: str = field(repr=False)
     value: str
     expires_at: datetime | None = None
 

@@ -16,7 +16,7 @@ class Device:
 
     user_id: str
     identifiers: tuple[str, ...]
-    fingerprint: str
+    fingerprint: str = field(repr=False)
     id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
 
 
