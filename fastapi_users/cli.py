@@ -134,8 +134,8 @@ def secret() -> None:
 @cli.command()
 def cleanup(context: typer.Context) -> None:
     """Delete what has expired: one-time secrets, access tokens, denied tokens and what features keep."""
-    for what, count in _run(context, _clean_up).items():
-        typer.echo(f"{what}: {count} deleted")
+    for what, outcome in _run(context, _clean_up).items():
+        typer.echo(f"{what}: {outcome}")
 
 
 @cli.command()
@@ -162,20 +162,29 @@ def doctor(
     raise typer.Exit(1 if findings else 0)
 
 
-async def _clean_up(application: Application) -> dict[str, int]:
-    async def with_parts(user_manager: Any, strategies: list[Any]) -> dict[str, int]:
-        counts: dict[str, int] = {}
+async def _clean_up(application: Application) -> dict[str, str]:
+    async def with_parts(user_manager: Any, strategies: list[Any]) -> dict[str, str]:
+        outcomes: dict[str, str] = {}
         for name in dir(type(user_manager)):
             if name.startswith("_cleanup_"):
-                counts[name.removeprefix("_cleanup_").replace("_", " ")] = await getattr(user_manager, name)()
+                what = name.removeprefix("_cleanup_").replace("_", " ")
+                outcomes[what] = await _outcome(getattr(user_manager, name))
         for backend, strategy in zip(application.backends, strategies, strict=True):
             keepers: list[tuple[str, Any]] = [("tokens", strategy), ("ended tokens", getattr(strategy, "revoke", None))]
             for what, keeper in keepers:
                 if hasattr(type(keeper), "cleanup"):
-                    counts[f"{what} of the backend {backend.name}"] = await keeper.cleanup()
-        return counts
+                    outcomes[f"{what} of the backend {backend.name}"] = await _outcome(keeper.cleanup)
+        return outcomes
 
     return await application.call_with_parts(with_parts)
+
+
+async def _outcome(cleanup: Callable[[], Awaitable[int]]) -> str:
+    """One that cannot keeps no other from it."""
+    try:
+        return f"{await cleanup()} deleted"
+    except NotImplementedError as error:
+        return f"none deleted: {error}"
 
 
 def _run(context: typer.Context, command: Callable[[Application], Awaitable[R]]) -> R:
