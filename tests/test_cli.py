@@ -89,6 +89,12 @@ def test_the_fields_are_json_or_text_and_none_of_them_replaces_a_flag(shell: She
         ([EMAIL], "", "There is no password on standard input."),
         ([EMAIL], "short\n", "The application refuses this password: Use at least 15 characters."),
         (["nobody"], f"{PASSWORD}\n", "'nobody' is no e-mail address."),
+        ([EMAIL], f"{PASSWORD}\0\n", "Text must not contain NUL or half a surrogate pair."),
+        (
+            [EMAIL, "--field", 'nickname="\\u0000"'],
+            f"{PASSWORD}\n",
+            "Text must not contain NUL or half a surrogate pair.",
+        ),
         ([EMAIL, "--field", "rank=1"], f"{PASSWORD}\n", "Users have no rank."),
     ],
 )
@@ -132,6 +138,13 @@ def test_the_password_of_nobody_is_not_set(shell: Shell) -> None:
     result = shell.run("set-password", EMAIL, stdin=f"{PASSWORD}\n")
 
     assert (result.exit_code, result.stderr) == (1, "There is no user with this address.\n")
+
+
+def test_a_password_that_no_database_stores_is_refused_and_not_shown(superuser: Shell) -> None:
+    result = superuser.run("set-password", EMAIL, stdin=f"{PASSWORD}\0\n")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Text must not contain NUL or half a surrogate pair.\n"
 
 
 def test_at_a_terminal_the_password_is_asked_for_twice(superuser: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
