@@ -130,12 +130,7 @@ def test_a_suite_notices_an_error_that_did_not_come() -> None:
         pass
 
 
-class Postman:
-    async def send(self, message: Message) -> None:
-        raise AssertionError("A mail left the test.")
-
-
-@pytest.mark.parametrize("mailer", [Postman(), None, MemoryMailer()], ids=["real", "none", "own"])
+@pytest.mark.parametrize("mailer", [object(), None, MemoryMailer()], ids=["real", "none", "own"])
 async def test_no_mail_leaves_a_test_where_the_manager_gets_its_mailer_late(mailer: Any) -> None:
     users = InMemoryUserDatabase[User, uuid.UUID](User)
 
