@@ -8,8 +8,9 @@ from importlib import import_module
 from inspect import Parameter, Signature, isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from typing import Any, TypeVar
 
-from fastapi import Depends, FastAPI, Response
+from fastapi import Depends, FastAPI, Response, params
 from fastapi.routing import APIRoute
+from pydantic.fields import FieldInfo
 
 from fastapi_users.authentication import AuthenticationBackend
 from fastapi_users.fastapi_users import FastAPIUsers
@@ -122,7 +123,7 @@ def _application_of(found: Any, reference: str) -> Application:
         return Application(_facade_of(found), found)
     if isinstance(found, FastAPIUsers):
         return Application(found)
-    if _is_generator_or_coroutine(found) or (callable(found) and signature(found).parameters):
+    if _is_generator_or_coroutine(found) or (callable(found) and not _can_be_called_plainly(found)):
         return _application_of_dependency(found)
     made = found() if callable(found) else None
     if isinstance(made, FastAPI):
@@ -140,6 +141,15 @@ def _application_of_dependency(get_user_manager: Any) -> Application:
 
 def _is_generator_or_coroutine(found: Any) -> bool:
     return isasyncgenfunction(found) or isgeneratorfunction(found) or iscoroutinefunction(found)
+
+
+def _can_be_called_plainly(function: Callable[..., Any]) -> bool:
+    """Whether nothing is missing, as in ``create_app(settings=None)``: what FastAPI would fill in is."""
+    return all(
+        parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+        or not (parameter.default is Parameter.empty or isinstance(parameter.default, params.Depends | FieldInfo))
+        for parameter in signature(function).parameters.values()
+    )
 
 
 def _facade_of(app: FastAPI) -> FastAPIUsers[Any, Any]:

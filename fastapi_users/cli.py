@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import anyio
 from fastapi import Depends
-from pydantic import ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fastapi_users import __version__, schemas
 from fastapi_users._lazy import needs_extra
@@ -24,6 +24,7 @@ with needs_extra("cli"):
     import typer
 
 R = TypeVar("R")
+S = TypeVar("S", bound=BaseModel)
 
 cli = typer.Typer(
     name="fastapi-users",
@@ -81,12 +82,9 @@ def create_superuser(
     """Create a verified superuser. The password is asked for, or read from standard input."""
     fields = dict(map(_parse_field, field or ()))
     password = _read_password()
-    try:
-        # The columns first, so that none of them replaces what this command is about.
-        flags = {"is_active": True, "is_superuser": True, "is_verified": True}
-        user_create = _UserCreate.model_validate({**fields, "email": email, "password": password, **flags})
-    except ValidationError:
-        _fail(f"{email!r} is no e-mail address.")
+    # The columns first, so that none of them replaces what this command is about.
+    flags = {"is_active": True, "is_superuser": True, "is_verified": True}
+    user_create = _fit(_UserCreate, {**fields, "email": email, "password": password, **flags})
 
     async def create(application: Application) -> Any:
         async def with_manager(user_manager: Any = Depends(application.fastapi_users.get_user_manager)) -> Any:
@@ -106,7 +104,7 @@ def create_superuser(
 @cli.command()
 def set_password(context: typer.Context, email: Email) -> None:
     """Give a user another password, which ends the user's sessions. It is asked for, or read from standard input."""
-    password = _read_password()
+    user_update = _fit(schemas.BaseUserUpdate, {"password": _read_password()})
 
     async def change(application: Application) -> None:
         facade = application.fastapi_users
@@ -117,7 +115,7 @@ def set_password(context: typer.Context, email: Email) -> None:
         ) -> None:
             user = await user_manager.get_by_email(email)
             with ending_sessions(end_sessions):
-                await user_manager.update(schemas.BaseUserUpdate(password=password), user)
+                await user_manager.update(user_update, user)
 
         await application.call(with_manager)
 
@@ -134,8 +132,8 @@ def secret() -> None:
 @cli.command()
 def cleanup(context: typer.Context) -> None:
     """Delete what has expired: one-time secrets, access tokens, denied tokens and what features keep."""
-    for what, count in _run(context, _clean_up).items():
-        typer.echo(f"{what}: {count} deleted")
+    for what, outcome in _run(context, _clean_up).items():
+        typer.echo(f"{what}: {outcome}")
 
 
 @cli.command()
@@ -162,20 +160,29 @@ def doctor(
     raise typer.Exit(1 if findings else 0)
 
 
-async def _clean_up(application: Application) -> dict[str, int]:
-    async def with_parts(user_manager: Any, strategies: list[Any]) -> dict[str, int]:
-        counts: dict[str, int] = {}
+async def _clean_up(application: Application) -> dict[str, str]:
+    async def with_parts(user_manager: Any, strategies: list[Any]) -> dict[str, str]:
+        outcomes: dict[str, str] = {}
         for name in dir(type(user_manager)):
             if name.startswith("_cleanup_"):
-                counts[name.removeprefix("_cleanup_").replace("_", " ")] = await getattr(user_manager, name)()
+                what = name.removeprefix("_cleanup_").replace("_", " ")
+                outcomes[what] = await _outcome(getattr(user_manager, name))
         for backend, strategy in zip(application.backends, strategies, strict=True):
             keepers: list[tuple[str, Any]] = [("tokens", strategy), ("ended tokens", getattr(strategy, "revoke", None))]
             for what, keeper in keepers:
                 if hasattr(type(keeper), "cleanup"):
-                    counts[f"{what} of the backend {backend.name}"] = await keeper.cleanup()
-        return counts
+                    outcomes[f"{what} of the backend {backend.name}"] = await _outcome(keeper.cleanup)
+        return outcomes
 
     return await application.call_with_parts(with_parts)
+
+
+async def _outcome(cleanup: Callable[[], Awaitable[int]]) -> str:
+    """One that cannot keeps no other from it."""
+    try:
+        return f"{await cleanup()} deleted"
+    except NotImplementedError as error:
+        return f"none deleted: {error}"
 
 
 def _run(context: typer.Context, command: Callable[[Application], Awaitable[R]]) -> R:
@@ -217,6 +224,16 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, InvalidPasswordException):
         return f"The application refuses this password: {error.reason}"
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]} (--traceback shows where)"
+
+
+def _fit(schema: type[S], values: dict[str, Any]) -> S:
+    try:
+        fit = schema.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors(include_input=False)[0]  # what was put in may be the password
+        is_of_the_email = problem["loc"] == ("email",)
+        _fail(f"{values['email']!r} is no e-mail address." if is_of_the_email else f"{problem['msg']}.")
+    return fit
 
 
 def _parse_field(text: str) -> tuple[str, Any]:

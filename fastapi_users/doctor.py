@@ -191,7 +191,7 @@ def _of_the_strategy(backend: AuthenticationBackend[Any, Any], strategy: Any) ->
         return Finding(place=place, problem=problem, line=line)
 
     lifetime = getattr(strategy, "lifetime_seconds", None)
-    if not lifetime:
+    if hasattr(strategy, "lifetime_seconds") and not lifetime:  # one of the application's may know it by another name
         yield finding("Its tokens never expire.", f"{kind}(…, lifetime_seconds=3600)")
     if getattr(strategy, "hash_tokens", True) is False:
         yield finding("Whoever reads where the tokens are stored can log in.", f"{kind}(…, hash_tokens=True)")

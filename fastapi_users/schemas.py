@@ -8,6 +8,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     EmailStr,
+    Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -135,7 +136,7 @@ class BaseUser(CreateUpdateDictModel, Generic[models.ID]):
 
 class BaseUserCreate(CreateUpdateDictModel):
     email: EmailStr
-    password: str
+    password: Annotated[str, Field(repr=False)]
     is_active: bool | None = True
     is_superuser: bool | None = False
     is_verified: bool | None = False
@@ -150,7 +151,7 @@ class BaseUserCreate(CreateUpdateDictModel):
 
 class BaseUserUpdate(CreateUpdateDictModel):
     # The order counts: a new e-mail resets is_verified, an is_verified sent with it comes later and wins.
-    password: str | None = None
+    password: Annotated[str | None, Field(repr=False)] = None
     email: EmailStr | None = None
     is_active: bool | None = None
     is_superuser: bool | None = None
@@ -160,7 +161,7 @@ class BaseUserUpdate(CreateUpdateDictModel):
 class CurrentPasswordMixin(BaseModel):
     """Declares what ``PATCH /me`` takes as a proof, in an update schema. It is checked there, and never written."""
 
-    current_password: StorableStr | None = None
+    current_password: Annotated[StorableStr | None, Field(repr=False)] = None
 
 
 U = TypeVar("U", bound=BaseUser)  # type: ignore[type-arg]  # BaseUser[Any] would be another model

@@ -48,18 +48,18 @@ from fastapi_users.password import PasswordHelper
 @dataclass
 class OAuthAccount:
     oauth_name: str
-    access_token: str
+    access_token: str = field(repr=False)
     account_id: str
     account_email: str
     expires_at: int | None = None
-    refresh_token: str | None = None
+    refresh_token: str | None = field(default=None, repr=False)
     id: uuid.UUID = field(default_factory=uuid.uuid4)
 
 
 @dataclass
 class User:
     email: str
-    hashed_password: str
+    hashed_password: str = field(repr=False)
     is_active: bool = True
     is_superuser: bool = False
     is_verified: bool = False
@@ -69,7 +69,7 @@ class User:
 
 @dataclass
 class AccessToken:
-    token: str
+    token: str = field(repr=False)
     user_id: uuid.UUID
     created_at: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
@@ -78,7 +78,7 @@ class AccessToken:
 class OneTimeSecret:
     __unique__: ClassVar = ("digest",)
 
-    digest: str
+    digest: str = field(repr=False)
     purpose: str
     subject: str
     expires_at: datetime
@@ -91,7 +91,7 @@ class OneTimeSecret:
 class DeniedToken:
     __unique__: ClassVar = ("digest",)
 
-    digest: str
+    digest: str = field(repr=False)
     value: str
     expires_at: datetime | None = None
 
@@ -489,8 +489,8 @@ class Accounts:
 def accounts_under_test(app: FastAPI | None, fastapi_users: FastAPIUsers[Any, Any]) -> Iterator[Accounts]:
     """Inside, passwords are hashed in no time, and what goes to a mailer is in the ``outbox``.
 
-    It is so for every manager that is made inside: one with a password helper of its own keeps that, and one without a
-    mailer sends no mails.
+    It is so for every manager that is made inside, also where it gets its mailer later: one with a password helper of its
+    own keeps that, and one without a mailer sends no mails.
     """
     outbox, helper, init = Outbox(), weak_password_helper(), BaseUserManager.__init__
 
@@ -499,7 +499,14 @@ def accounts_under_test(app: FastAPI | None, fastapi_users: FastAPIUsers[Any, An
         if self.mailer is not None:
             self.mailer = outbox
 
-    with mock.patch.object(BaseUserManager, "__init__", init_for_tests):
+    def setattr_for_tests(self: Any, name: str, value: Any) -> None:
+        is_real_mailer = name == "mailer" and value is not None and not isinstance(value, MemoryMailer)
+        object.__setattr__(self, name, outbox if is_real_mailer else value)
+
+    with (
+        mock.patch.object(BaseUserManager, "__init__", init_for_tests),
+        mock.patch.object(BaseUserManager, "__setattr__", setattr_for_tests),
+    ):
         yield Accounts(Application(fastapi_users, app), outbox)
 
 

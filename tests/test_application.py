@@ -12,7 +12,8 @@ from tests.programs import in_folder
 
 PROGRAM = """
 from collections.abc import AsyncIterator
-from fastapi import FastAPI
+from typing import Annotated, Any
+from fastapi import Depends, FastAPI, Query
 from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin, schemas
 from fastapi_users.testing import InMemoryUserDatabase, User
 import uuid
@@ -36,7 +37,27 @@ app.include_router(users.get_register_router(schemas.BaseUser[uuid.UUID], schema
 def create_app() -> FastAPI:
     return app
 
-def create_nothing() -> None: ...
+def create_app_with(settings: Any = None, *middleware: Any, **options: Any) -> FastAPI:
+    return app
+
+class Settings:
+    tenant = "a"
+
+def get_manager_of(tenant: str = "a") -> UserManager:
+    return UserManager(InMemoryUserDatabase(User))
+
+def get_dependent_manager(settings: Settings = Depends()) -> UserManager:
+    assert settings.tenant == "a"
+    return UserManager(InMemoryUserDatabase(User))
+
+def get_annotated_manager(settings: Annotated[Settings, Depends()]) -> UserManager:
+    return get_dependent_manager(settings)
+
+def get_manager_of_query(tenant: str = Query("a")) -> UserManager:
+    assert tenant == "a"
+    return UserManager(InMemoryUserDatabase(User))
+
+def create_nothing(*names: str) -> None: ...
 """
 
 
@@ -48,7 +69,19 @@ def program(tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    "name", ["app", "create_app", "users", "Folder.users", "get_user_manager", "get_plain_user_manager"]
+    "name",
+    [
+        *[
+            "app",
+            "create_app",
+            "create_app_with",
+            "users",
+            "Folder.users",
+            "get_user_manager",
+            "get_plain_user_manager",
+        ],
+        *["get_manager_of", "get_dependent_manager", "get_annotated_manager", "get_manager_of_query"],
+    ],
 )
 @pytest.mark.usefixtures("program")
 async def test_an_application_is_named_by_any_of_its_parts(name: str) -> None:

@@ -89,6 +89,12 @@ def test_the_fields_are_json_or_text_and_none_of_them_replaces_a_flag(shell: She
         ([EMAIL], "", "There is no password on standard input."),
         ([EMAIL], "short\n", "The application refuses this password: Use at least 15 characters."),
         (["nobody"], f"{PASSWORD}\n", "'nobody' is no e-mail address."),
+        ([EMAIL], f"{PASSWORD}\0\n", "Text must not contain NUL or half a surrogate pair."),
+        (
+            [EMAIL, "--field", 'nickname="\\u0000"'],
+            f"{PASSWORD}\n",
+            "Text must not contain NUL or half a surrogate pair.",
+        ),
         ([EMAIL, "--field", "rank=1"], f"{PASSWORD}\n", "Users have no rank."),
     ],
 )
@@ -134,6 +140,13 @@ def test_the_password_of_nobody_is_not_set(shell: Shell) -> None:
     assert (result.exit_code, result.stderr) == (1, "There is no user with this address.\n")
 
 
+def test_a_password_that_no_database_stores_is_refused_and_not_shown(superuser: Shell) -> None:
+    result = superuser.run("set-password", EMAIL, stdin=f"{PASSWORD}\0\n")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Text must not contain NUL or half a surrogate pair.\n"
+
+
 def test_at_a_terminal_the_password_is_asked_for_twice(superuser: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
@@ -170,6 +183,50 @@ def test_what_has_expired_is_deleted(superuser: Shell) -> None:
     )
     assert superuser.rows("SELECT token FROM accesstoken") == [("new",)]
     assert superuser.rows("SELECT digest FROM one_time_secret") == [("new",)]
+
+
+KEEPERS = """
+import uuid
+from fastapi import FastAPI
+from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin
+from fastapi_users.authentication import AuthenticationBackend, BearerTransport
+from fastapi_users.authentication.strategy import AccessTokenDatabase, DatabaseStrategy
+from fastapi_users.testing import AccessToken, InMemoryAccessTokenDatabase, InMemoryUserDatabase, User
+
+class Old(AccessTokenDatabase):
+    async def get_by_token(self, token, max_age=None): ...
+    async def create(self, create_dict): ...
+    async def update(self, access_token, update_dict): ...
+    async def delete(self, access_token): ...
+
+class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+    reset_password_token_secret = verification_token_secret = "0123456789" * 4
+
+    async def _cleanup_attic(self):
+        raise NotImplementedError("The attic is locked.")
+
+def backend(name, tokens):
+    return AuthenticationBackend(name, BearerTransport(name), lambda: DatabaseStrategy(tokens, 3600))
+
+backends = [backend("old", Old()), backend("new", InMemoryAccessTokenDatabase(AccessToken))]
+users = FastAPIUsers(lambda: UserManager(InMemoryUserDatabase(User)), backends)
+"""
+
+
+def test_what_cannot_be_cleaned_up_keeps_nothing_else_from_it(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "keepers.py").write_text(KEEPERS, "utf-8")
+    with in_folder(tmp_path, "keepers"):
+        result = CliRunner().invoke(cli, ["--app", "keepers:users", "cleanup"])
+
+    assert (result.exit_code, result.output.splitlines()) == (
+        0,
+        [
+            "attic: none deleted: The attic is locked.",
+            "one time secrets: 0 deleted",
+            "tokens of the backend old: none deleted: Old has no delete_created_before(moment).",
+            "tokens of the backend new: 0 deleted",
+        ],
+    )
 
 
 def test_the_doctor_finds_nothing_in_the_recommended_settings(shell: Shell) -> None:

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from fastapi_users import BaseUserManager, UUIDIDMixin
-from fastapi_users.authentication import AuthenticationBackend, BearerTransport, CookieTransport, JWTStrategy
+from fastapi_users.authentication import AuthenticationBackend, BearerTransport, CookieTransport, JWTStrategy, Strategy
 from fastapi_users.authentication.strategy import InMemoryDenylist
 from fastapi_users.authentication.strategy.db import DatabaseStrategy
 from fastapi_users.cipher import TokenCipher
@@ -139,6 +139,13 @@ def test_tokens_that_live_long_are_found() -> None:
     assert lines(strategy=JWTStrategy[User, uuid.UUID](SECRET, DAY + 1)) == [revoke]
     assert lines(strategy=JWTStrategy[User, uuid.UUID](SECRET, DAY)) == []
     assert lines(strategy=JWTStrategy[User, uuid.UUID](SECRET, DAY + 1, revoke=InMemoryDenylist())) == []
+
+
+def test_nothing_is_said_of_the_lifetime_of_tokens_where_it_is_not_known() -> None:
+    class Own(Strategy[User, uuid.UUID]):
+        """Of the application's."""
+
+    assert lines(strategy=Own()) == []  # type: ignore[abstract]  # nothing is abstract at run time
 
 
 def test_a_weak_secret_of_tokens_is_found_but_no_private_key_is_taken_for_one() -> None:

@@ -1,5 +1,6 @@
 """The rules of the house that no linter knows."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -113,6 +114,22 @@ def test_an_error_code_is_its_name_and_occurs_once() -> None:
     assert ErrorCode in enums
     assert [code for code in codes if code[0] != code[1]] == []
     assert len(codes) == len(set(codes))
+
+
+def test_no_secret_is_shown_by_the_repr_of_a_dataclass() -> None:
+    """It ends in a log, or in a report of an error with the variables of every frame."""
+    kinds = {
+        value
+        for name in MODULE_NAMES
+        for value in vars(import_module(name)).values()
+        if isinstance(value, type) and dataclasses.is_dataclass(value) and value.__module__ in MODULE_NAMES
+    }
+    is_secret = re.compile(r"(secret|token|password|digest|hash|fingerprint|storage)$")
+    fields = [(kind.__name__, field) for kind in kinds for field in dataclasses.fields(kind)]
+    secret_fields = [(kind, field) for kind, field in fields if is_secret.search(field.name)]
+
+    assert {kind for kind, _ in secret_fields} >= {"Throttle", "Flow", "Identity", "StartedSession", "User"}
+    assert [(kind, field.name) for kind, field in secret_fields if field.repr] == []
 
 
 def test_every_refusal_in_the_openapi_document_comes_from_a_table() -> None:

@@ -228,3 +228,15 @@ def test_text_that_no_database_stores_is_refused_wherever_it_stands(nickname: st
             UserCreate.model_validate(values)
     else:
         assert UserCreate.model_validate(values).nickname == nickname
+
+
+def test_the_repr_of_what_was_sent_holds_no_password() -> None:
+    class OwnUpdate(schemas.CurrentPasswordMixin, schemas.BaseUserUpdate):
+        nickname: str | None = None
+
+    sent = [
+        schemas.BaseUserCreate(email="ann@example.org", password="a password"),
+        OwnUpdate(nickname="Ann", password="a password", current_password="a password"),
+    ]
+    assert "ann@example.org" in repr(sent)
+    assert "a password" not in repr(sent)

@@ -1,10 +1,15 @@
 import uuid
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
+from fastapi import FastAPI, Request
+from httpx import ASGITransport, AsyncClient
 
+from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin, schemas
 from fastapi_users.exceptions import UserAlreadyExists
-from fastapi_users.mail import Message
+from fastapi_users.mail import MemoryMailer, Message
+from fastapi_users.mail.delivery import send_later
 from fastapi_users.testing import (
     AccessToken,
     InMemoryAccessTokenDatabase,
@@ -13,6 +18,7 @@ from fastapi_users.testing import (
     Outbox,
     User,
     _raises,
+    accounts_under_test,
     frozen_clock,
     weak_password_helper,
 )
@@ -122,3 +128,33 @@ def test_weak_hashes_are_real_ones() -> None:
 def test_a_suite_notices_an_error_that_did_not_come() -> None:
     with pytest.raises(AssertionError, match="ValueError was not raised"), _raises(ValueError):
         pass
+
+
+@pytest.mark.parametrize("mailer", [object(), None, MemoryMailer()], ids=["real", "none", "own"])
+async def test_no_mail_leaves_a_test_where_the_manager_gets_its_mailer_late(mailer: Any) -> None:
+    users = InMemoryUserDatabase[User, uuid.UUID](User)
+
+    class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+        reset_password_token_secret = verification_token_secret = "0123456789" * 4
+
+        def __init__(self) -> None:
+            super().__init__(users)
+            self.mailer = mailer
+
+        async def on_after_request_verify(self, user: User, token: str, request: Request | None = None) -> None:
+            if self.mailer is not None:
+                await send_later(self.mailer, Message(to=user.email, subject="Verify", text=""), request=request)
+
+    fastapi_users = FastAPIUsers[User, uuid.UUID](UserManager, [])
+    app = FastAPI()
+    app.include_router(fastapi_users.get_reset_password_router())
+    app.include_router(fastapi_users.get_verify_router(schemas.BaseUser[uuid.UUID]))
+    with accounts_under_test(app, fastapi_users) as accounts:
+        await accounts.create_user("ann@example.org")
+        async with AsyncClient(transport=ASGITransport(app), base_url="https://test") as client:
+            for path in ("/forgot-password", "/request-verify-token"):
+                assert (await client.post(path, json={"email": "ann@example.org"})).status_code == 202
+        kept = mailer if isinstance(mailer, MemoryMailer) else accounts.outbox
+
+    assert [message.to for message in kept.messages] == ([] if mailer is None else ["ann@example.org"] * 2)
+    assert "__setattr__" not in vars(BaseUserManager)

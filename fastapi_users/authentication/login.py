@@ -4,8 +4,8 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Awaitable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Generic
@@ -15,6 +15,7 @@ from fastapi import Request, Response, status
 from fastapi.responses import JSONResponse
 from fastapi.security import OAuth2PasswordRequestForm
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 
 from fastapi_users import events, exceptions, models
 from fastapi_users.authentication.backend import AuthenticationBackend
@@ -125,11 +126,30 @@ async def check_credentials(
     """
     check = CredentialCheck(method=PASSWORD_METHOD, identifier=credentials.username, request=request)
     await user_manager._seam_before_credentials(check)
-    user = await user_manager.authenticate(credentials)
+    async with reporting_errors(user_manager, check):
+        user = await user_manager.authenticate(credentials)
     if user is None or not user.is_active:
         await report_failure(user_manager, check, user=user)
         raise exceptions.BadCredentials
     return user
+
+
+@asynccontextmanager
+async def reporting_errors(
+    user_manager: BaseUserManager[models.UP, models.ID], check: CredentialCheck, *, user: models.UP | None = None
+) -> AsyncIterator[None]:
+    """Around the check itself, which applications override: what it raises is a failure as well, or nobody would count
+    the guesses of one that says so with an ``HTTPException``. One of 500 and above is the server's own, and none.
+    """
+    try:
+        yield
+    except Exception as error:
+        is_of_the_server = (
+            isinstance(error, HTTPException) and error.status_code >= status.HTTP_500_INTERNAL_SERVER_ERROR
+        )
+        if not is_of_the_server:
+            await report_failure(user_manager, check, user=user)
+        raise
 
 
 async def report_failure(
@@ -154,7 +174,7 @@ async def report_failure(
         events.LoginFailed(
             user_id=user_id,
             request=await user_manager._facts(check.request),
-            identifier=identifier if _may_be_email(identifier) else None,
+            identifier=presentable_identifier(identifier),
             method=check.method,
         )
     )
@@ -163,7 +183,7 @@ async def report_failure(
         async def tell() -> None:
             known = user_manager.get_by_email(identifier) if user_id is None else user_manager.get(user_id)
             await user_manager.on_after_failed_login(
-                identifier[:_MAX_EMAIL_LENGTH], await _or_none(known), check.request
+                identifier[:MAX_EMAIL_LENGTH], await _or_none(known), check.request
             )
 
         await do_unseen("on_after_failed_login", tell, user_manager=user_manager, request=check.request)
@@ -190,13 +210,15 @@ async def _or_none(look_up: Awaitable[models.UP]) -> models.UP | None:
         return None
 
 
-_MAX_EMAIL_LENGTH = 320
+MAX_EMAIL_LENGTH = 320
+"""Of what comes from outside, before anybody looks at its form: that takes seconds for a text of megabytes."""
 
 
-def _may_be_email(identifier: str) -> bool:
-    return (
-        len(identifier) <= _MAX_EMAIL_LENGTH and re.fullmatch(r"[^@\s]+@[^@\s]+\.[a-zA-Z]{2,}", identifier) is not None
-    )
+def presentable_identifier(identifier: str | None) -> str | None:
+    """For events: what a client claimed to be, if it can be an address. Else it may be a password in the wrong field."""
+    if identifier is None or len(identifier) > MAX_EMAIL_LENGTH:
+        return None
+    return identifier if re.fullmatch(r"[^@\s]+@[^@\s]+\.[a-zA-Z]{2,}", identifier) else None
 
 
 def refuse_unfit(user: models.UserProtocol[Any], *, requires_verification: bool) -> None:

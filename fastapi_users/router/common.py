@@ -3,7 +3,7 @@ import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from enum import Enum
 from types import MappingProxyType, TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from email_validator import EmailNotValidError, validate_email
 from fastapi import Depends, HTTPException, Request, Response, status
@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_users.authentication import AuthenticationBackend, Authenticator
+from fastapi_users.authentication.login import MAX_EMAIL_LENGTH
 from fastapi_users.authentication.transport.cross_site import CROSS_SITE_RESPONSES, is_protected, refuse_cross_site
 from fastapi_users.background import AfterResponse, Queue, collect, waiting_for
 from fastapi_users.exceptions import CredentialsChanged, InvalidPasswordException
@@ -122,12 +123,14 @@ LOGIN_OUTDATED = Refusals(
 
 def presentable_email(email: Any) -> str | None:
     """An address from outside, as it came, if it has the form of one: what a provider says need not."""
+    if not isinstance(email, str) or len(email) > MAX_EMAIL_LENGTH:
+        return None
     try:
         # "ann@intranet" is one where a company's own provider says so.
         validate_email(email, check_deliverability=False, globally_deliverable=False)
-    except (EmailNotValidError, TypeError):
+    except EmailNotValidError:
         return None
-    return cast("str", email)
+    return email
 
 
 def takes(**annotations: type[BaseModel]) -> Callable[[F], F]:

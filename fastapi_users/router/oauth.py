@@ -260,12 +260,12 @@ class CodeExchange(OAuth2AuthorizeCallback):
 class Identity:
     """Whom the provider says it is. ``email_verified`` is ``None`` where it says nothing of that."""
 
-    access_token: str
+    access_token: str = field(repr=False)
     account_id: str
     email: str
     expires_at: int | None
-    refresh_token: str | None
-    profile: Mapping[str, Any]
+    refresh_token: str | None = field(repr=False)
+    profile: Mapping[str, Any] = field(repr=False)
     email_verified: bool | None
 
     @property
@@ -287,7 +287,7 @@ class Flow:
     purpose: Literal["login", "associate"]
     callback_route: str
     redirect_url: str | None
-    state_secret: SecretsType
+    state_secret: SecretsType = field(repr=False)
     cookie: CSRFCookie
     strict: bool
     allowed_scopes: Collection[str] | None

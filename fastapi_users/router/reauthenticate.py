@@ -10,6 +10,7 @@ from fastapi_users.authentication.login import (
     complete_login,
     login_openapi_extra,
     report_failure,
+    reporting_errors,
 )
 from fastapi_users.exceptions import BadCredentials, CredentialsChanged
 from fastapi_users.hashing import HASHING_RESPONSES
@@ -65,7 +66,9 @@ def get_reauthenticate_router(
         check = CredentialCheck(method=PASSWORD_METHOD, identifier=user.email, request=request)
         with REAUTHENTICATE:
             await user_manager._seam_before_credentials(check)
-            if not await user_manager.check_password(user, password):
+            async with reporting_errors(user_manager, check, user=user):
+                is_right = await user_manager.check_password(user, password)
+            if not is_right:
                 await report_failure(user_manager, check, user=user)
                 raise BadCredentials
         with OUTDATED:

@@ -7,7 +7,7 @@ from pydantic import ValidationError, create_model
 
 from fastapi_users import models, schemas
 from fastapi_users.authentication import Authenticator
-from fastapi_users.authentication.login import PASSWORD_METHOD, CredentialCheck, report_failure
+from fastapi_users.authentication.login import PASSWORD_METHOD, CredentialCheck, report_failure, reporting_errors
 from fastapi_users.exceptions import (
     BadCredentials,
     FastAPIUsersException,
@@ -198,7 +198,9 @@ async def _check_current_password(
         return
     check = CredentialCheck(method=PASSWORD_METHOD, identifier=user.email, request=request)
     await user_manager._seam_before_credentials(check)
-    if not await user_manager.check_password(user, password):
+    async with reporting_errors(user_manager, check, user=user):
+        is_right = await user_manager.check_password(user, password)
+    if not is_right:
         await report_failure(user_manager, check, user=user)
         raise BadCredentials
 

@@ -350,6 +350,15 @@ def test_what_is_no_address_is_none(email: Any) -> None:
     assert presentable_email(email) is None
 
 
+def test_the_form_of_a_text_of_megabytes_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("fastapi_users.router.common.validate_email", lambda email, **_: seen.append(email))
+
+    for length in (320, 321, 5_000_000):
+        presentable_email("a" * (length - len("@b.co")) + "@b.co")
+    assert [len(email) for email in seen] == [320]
+
+
 @given(st.text() | st.none() | st.binary() | st.integers())
 def test_whatever_a_provider_says_is_an_address_or_none(email: Any) -> None:
     assert presentable_email(email) in (email, None)

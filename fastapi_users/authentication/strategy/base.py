@@ -3,7 +3,7 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Protocol
 
@@ -56,7 +56,7 @@ class ProvenCredentials:
 
     user_db: BaseUserDatabase[Any, Any]
     user_id: Any
-    fields: Mapping[str, Any]
+    fields: Mapping[str, Any] = field(repr=False)
 
     async def still_count(self) -> bool:
         return await self.user_db.holds(self.user_id, self.fields)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ _MAX_LENGTH = 200
 class IssuedTokens:
     """What goes to the client beside the access token. ``cookie_seconds`` of ``None`` ends a cookie with the browser."""
 
-    refresh_token: str
+    refresh_token: str = field(repr=False)
     expires_in: int
     cookie_seconds: int | None
 

@@ -12,11 +12,11 @@ DEVICE_AUDIENCE = "fastapi-users:device"
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """``identifiers`` are digests of what the user called itself, ``fingerprint`` is one of the stored password."""
+    """``identifiers`` are digests of what the user called itself, ``fingerprint`` is one of address and password."""
 
     user_id: str
     identifiers: tuple[str, ...]
-    fingerprint: str
+    fingerprint: str = field(repr=False)
     id: str = field(default_factory=lambda: secrets.token_urlsafe(16))
 
 

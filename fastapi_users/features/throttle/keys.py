@@ -4,6 +4,9 @@ import ipaddress
 import unicodedata
 from hashlib import sha256
 
+from pydantic.networks import validate_email
+from pydantic_core import PydanticCustomError
+
 _MAX_LENGTH = 1000
 _IGNORED_CATEGORIES = ("C", "Mn", "Z")
 """Of Unicode: controls and invisible signs, accents, blanks."""
@@ -20,6 +23,17 @@ def address_key(address: str) -> str:
     if parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)
     return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))
+
+
+def mailed_address(email: str) -> str:
+    """Whom a mail goes to, as ``EmailStr`` takes it: ``Ann <ann@example.org>`` and punycode are spellings of one address.
+
+    What that refuses stays as it is: a schema of the application's may take it.
+    """
+    try:
+        return validate_email(email)[1]
+    except PydanticCustomError:
+        return email
 
 
 def identifier_key(identifier: str) -> str:

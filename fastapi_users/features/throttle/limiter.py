@@ -85,18 +85,22 @@ class Limiter:
         return reservation
 
     async def release(self, reservation: Reservation) -> None:
-        """It was no failure."""
+        """It was no failure. Others wait until that is written: before, they would find its place taken, by nobody."""
         if reservation.is_settled:
             return
-        self._settle(reservation)
-        for place in reservation.places:
-            await self.counters.take_back(place.limit.key, place.rate.seconds)
+        reservation.is_settled = True
+        try:
+            for place in reservation.places:
+                await self.counters.take_back(place.limit.key, place.rate.seconds)
+        finally:
+            self.leave(reservation)
 
     async def fail(self, reservation: Reservation) -> None:
         """It was one, and is counted already."""
         if reservation.is_settled:
             return
-        self._settle(reservation)
+        reservation.is_settled = True
+        self.leave(reservation)
         for place in reservation.places:
             if place.limit.grows and place.number >= place.rate.amount:
                 await self.counters.add(_strikes_key(place.limit), _SECONDS_OF_STRIKES)
@@ -109,10 +113,6 @@ class Limiter:
                 self._in_flight[place.limit.key] -= 1
                 if self._in_flight[place.limit.key] <= 0:
                     del self._in_flight[place.limit.key]
-
-    def _settle(self, reservation: Reservation) -> None:
-        reservation.is_settled = True
-        self.leave(reservation)
 
     async def forget(self, limit: Limit) -> None:
         await self.counters.forget(limit.key)

@@ -8,20 +8,25 @@ from fastapi import Request, Response
 from fastapi.requests import HTTPConnection
 
 from fastapi_users import BaseUserManager
-from fastapi_users.authentication.login import PASSWORD_METHOD, CredentialCheck, LoginAttempt
+from fastapi_users.authentication.login import PASSWORD_METHOD, CredentialCheck, LoginAttempt, presentable_identifier
 from fastapi_users.background import Work, do_later, do_unseen, waiting_for
 from fastapi_users.events import EmailChangeRequested, Event, get_client_address, get_request_facts
 from fastapi_users.exceptions import InvalidID, UserNotExists
 from fastapi_users.features.throttle.device import Device, make_device_token, read_device_token
 from fastapi_users.features.throttle.errors import storage_unavailable, too_many_requests
 from fastapi_users.features.throttle.events import Throttled
-from fastapi_users.features.throttle.keys import address_key, identifier_key, lookalike_key, subject_key
+from fastapi_users.features.throttle.keys import (
+    address_key,
+    identifier_key,
+    lookalike_key,
+    mailed_address,
+    subject_key,
+)
 from fastapi_users.features.throttle.limiter import Limit, LimitExceeded, Reservation
 from fastapi_users.features.throttle.limits import StorageUnavailable
 from fastapi_users.features.throttle.settings import Throttle
 from fastapi_users.insecure import warn_once
-from fastapi_users.models import ID, UP
-from fastapi_users.router.common import presentable_email
+from fastapi_users.models import ID, UP, UserProtocol
 
 _TRIES = "fastapi_users.throttle"
 _DEVICE = "throttle-device"
@@ -91,10 +96,12 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
     ) -> None:
         """Count a request against a limit of the settings that is one per address mailed, known or not.
 
+        :param email: as it was sent: its spellings, with a name for example, count as one.
         :param purpose: what is limited by itself: who asks for one kind of mail uses no other up.
         :raises HTTPException: see ``throttle_request``.
         """
         prefix = "" if purpose is None else f"{purpose}:"
+        email = mailed_address(email)
         limits = self.throttle.limits(name, f"{prefix}{identifier_key(email)}")
         lookalike = lookalike_key(email)
         if lookalike is not None:  # apart: what nobody is mailed for uses up no mails of the plain spelling
@@ -149,10 +156,11 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
     async def _seam_credentials_failed(self, check: CredentialCheck, user: UP | None) -> None:
         await super()._seam_credentials_failed(check, user)
         if isinstance(check.request, HTTPConnection):
-            for this_try in _tries(check.request):
-                if this_try.check is check:
-                    async with self._throttle_guard(check.request, check.identifier):
-                        await self.throttle.limiter.fail(this_try.reservation)
+            tries = _tries(check.request)
+            for this_try in [each for each in tries if each.check is check]:
+                tries.remove(this_try)  # a login that the request comes to after all says nothing of this one
+                async with self._throttle_guard(check.request, check.identifier):
+                    await self.throttle.limiter.fail(this_try.reservation)
 
     async def _seam_before_session(self, attempt: LoginAttempt[UP, ID]) -> None:
         await super()._seam_before_session(attempt)
@@ -171,8 +179,10 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
             return
         await self._restore(attempt.user)  # which the commit of the session may have expired
         address = self.throttle_address(request)
-        devices = (each.subject for each in _tries(request) if each.subject is not None and _is_device(each.subject))
-        for subject in (identifier_key(attempt.user.email), *devices):
+        # By a name that is no address, or by a device of the user's, it counted as that.
+        counted = [each.subject for each in _tries(request) if each.subject is not None]
+        names = [identifier_key(name) for name in _names(request)]
+        for subject in dict.fromkeys([identifier_key(attempt.user.email), *names, *counted]):
             await self._throttle_forget(self._throttle_ended_by_login(subject, address))
         self._throttle_remember(attempt.user, request, response)
 
@@ -222,7 +232,7 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
             request=get_request_facts(request, self.trusted_proxies),
             limit=exceeded.limit.name,
             retry_after=exceeded.seconds_left,
-            identifier=presentable_email(identifier),
+            identifier=presentable_identifier(identifier),
         )
         await self._seam_event(event)
         asker = request if isinstance(request, Request) else None
@@ -283,19 +293,16 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
         is_named = (
             identifier_key(identifier) == identifier_key(user.email) or subject_key(identifier) in device.identifiers
         )
-        return (
-            device if is_named and self._fits_fingerprint(device.fingerprint, user.hashed_password, _DEVICE) else None
-        )
+        return device if is_named and self._fits_fingerprint(device.fingerprint, _marked(user), _DEVICE) else None
 
     def _throttle_remember(self, user: UP, request: HTTPConnection, response: Response) -> None:
         lifetime = self.throttle.device_cookie_lifetime_seconds
         if lifetime is None:
             return
-        names = [each.check.identifier for each in _tries(request) if each.check.identifier is not None]
         device = Device(
             user_id=str(user.id),
-            identifiers=tuple(subject_key(name) for name in names),
-            fingerprint=self._fingerprint(user.hashed_password, _DEVICE),
+            identifiers=tuple(subject_key(name) for name in _names(request)),
+            fingerprint=self._fingerprint(_marked(user), _DEVICE),
         )
         response.set_cookie(
             self.throttle.device_cookie_name,
@@ -311,6 +318,16 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
 
 def _is_device(subject: str) -> bool:
     return subject.startswith(_DEVICE)
+
+
+def _marked(user: UserProtocol[Any]) -> str:
+    """What a device is known by. With the address, since that may be somebody else's afterwards."""
+    return f"{identifier_key(user.email)}:{user.hashed_password}"
+
+
+def _names(request: HTTPConnection) -> list[str]:
+    """What the user called itself."""
+    return [each.check.identifier for each in _tries(request) if each.check.identifier is not None]
 
 
 def _tries(request: HTTPConnection) -> list[_Try]:

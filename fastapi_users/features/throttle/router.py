@@ -50,7 +50,7 @@ def _is_limited(route: APIRoute) -> bool:
 
 
 async def _throttle_email(user_manager: Any, name: str, request: Request, **options: Any) -> None:
-    """By the address as it was sent, before anybody looks it up: known or not, it is refused alike."""
+    """By what was sent, before anybody looks it up: known or not, it is refused alike."""
     email = await _submitted_email(request)
     if email is not None:
         await user_manager.throttle_email(name, email, request, **options)

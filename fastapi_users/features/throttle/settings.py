@@ -54,7 +54,7 @@ class Throttle:
     :raises ValueError: a limit cannot be read, or allows nothing; or browsers would not take the cookie.
     """
 
-    storage: str | CounterStorage
+    storage: str | CounterStorage = field(repr=False)
     _: KW_ONLY
     login: str | None = "30/minute"
     refresh: str | None = "150/5 minutes"

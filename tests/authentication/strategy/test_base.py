@@ -2,7 +2,7 @@ import uuid
 from typing import Generic
 
 from fastapi_users.authentication import Strategy
-from fastapi_users.authentication.strategy.base import get_token_owner, stored_forms, token_digest
+from fastapi_users.authentication.strategy.base import ProvenCredentials, get_token_owner, stored_forms, token_digest
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import UP
 from fastapi_users.testing import InMemoryUserDatabase, User
@@ -48,3 +48,10 @@ def test_a_stolen_digest_is_not_looked_for_as_a_token() -> None:
     assert stored_forms("a token", hash_tokens=False) == ["a token"]
     assert stored_forms("a token", hash_tokens=True) == [digest, "a token"]
     assert stored_forms(digest, hash_tokens=True) == [token_digest(digest)]
+
+
+def test_the_repr_of_credentials_holds_no_hash() -> None:
+    users = InMemoryUserDatabase[User, uuid.UUID](User)
+    credentials = ProvenCredentials(user_db=users, user_id=1, fields={"hashed_password": "the hash"})
+
+    assert "the hash" not in repr(credentials)

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_users.features.throttle.keys import address_key, fold, identifier_key, lookalike_key, subject_key
+from fastapi_users.features.throttle.keys import (
+    address_key,
+    fold,
+    identifier_key,
+    lookalike_key,
+    mailed_address,
+    subject_key,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +60,29 @@ def test_case_and_blanks_around_it_make_no_other_identifier(spelling: str) -> No
 def test_what_some_database_takes_for_the_same_looks_like_it(spelling: str) -> None:
     assert identifier_key(spelling) != identifier_key("ann@example.org")
     assert lookalike_key(spelling) == identifier_key("ann@example.org")
+
+
+@pytest.mark.parametrize(
+    ("spelling", "address"),
+    [
+        *[
+            (spelling, "ann@b\u00fccher.example")
+            for spelling in ("ann@B\u00fccher.example", "ann@xn--bcher-kva.example")
+        ],
+        *[
+            (f"{name} <ann@b\u00fccher.example>", "ann@b\u00fccher.example")
+            for name in ("A", '"<x@y.org>"', "a" * 1500)
+        ],
+        *[(text, text) for text in ("ann@intranet", "", "Ann <ann@example.org>, <bob@example.org>", "\ud800@b.org")],
+    ],
+)
+def test_whom_a_mail_goes_to_is_one_in_every_spelling(spelling: str, address: str) -> None:
+    assert mailed_address(spelling) == address
+
+
+@given(st.text(st.characters()) | st.emails())
+def test_whom_a_mail_goes_to_stays_the_same(text: str) -> None:
+    assert mailed_address(mailed_address(text)) == mailed_address(text)
 
 
 def test_different_identifiers_stay_different_and_out_of_the_storage() -> None:

@@ -52,6 +52,46 @@ async def test_it_waits_for_a_try_that_is_being_checked(limiter: Limiter) -> Non
     assert not (await waiting).is_settled
 
 
+async def test_it_waits_until_a_right_try_is_taken_back_everywhere(
+    limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storage that is asked over the network lets others run while it answers."""
+    first = await limiter.reserve([TWO, ONE])
+    take_back, is_answered = limiter.counters.take_back, asyncio.Event()
+
+    async def take_back_later(key: str, seconds: int) -> None:
+        await is_answered.wait()
+        await take_back(key, seconds)
+
+    monkeypatch.setattr(limiter.counters, "take_back", take_back_later)
+    releasing = asyncio.create_task(limiter.release(first))
+    await asyncio.sleep(0)
+    monkeypatch.undo()
+    limiter._patience_seconds = 3600
+    waiting = asyncio.create_task(limiter.reserve([ONE]))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    is_answered.set()
+    await releasing
+    assert (await waiting).places[0].number == 1
+
+
+async def test_a_storage_that_fails_as_a_try_is_taken_back_keeps_nobody_waiting(
+    limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(key: str, seconds: int) -> None:
+        raise StorageUnavailable
+
+    reservation = await limiter.reserve([ONE])
+    with monkeypatch.context() as patch:
+        patch.setattr(limiter.counters, "take_back", fail)
+        with pytest.raises(StorageUnavailable):
+            await limiter.release(reservation)
+    limiter._patience_seconds = 3600
+    with pytest.raises(LimitExceeded):
+        await limiter.reserve([ONE])
+
+
 async def test_it_does_not_wait_for_ever(limiter: Limiter) -> None:
     await limiter.reserve([ONE])
     with pytest.raises(LimitExceeded):

@@ -14,15 +14,19 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import email_validator
 import pytest
-from fastapi import Request
+from fastapi import HTTPException, Request
+from fastapi import Response as Answer
+from fastapi.responses import JSONResponse
+from fastapi.security import OAuth2PasswordRequestForm
 from httpx import AsyncClient, Response
 
 from fastapi_users import BaseUserManager, UUIDIDMixin
 from fastapi_users.authentication import JWTStrategy
-from fastapi_users.authentication.login import CredentialCheck, complete_login, report_failure
+from fastapi_users.authentication.login import CredentialCheck, check_credentials, complete_login, report_failure
 from fastapi_users.events import Event, Subscribers
-from fastapi_users.exceptions import InsecureSettingWarning
+from fastapi_users.exceptions import BadCredentials, InsecureSettingWarning
 from fastapi_users.features.throttle import Throttle, Throttled, ThrottleErrorCode, ThrottleMixin
 from fastapi_users.features.throttle.limits import StorageUnavailable
 from fastapi_users.testing import frozen_clock
@@ -152,13 +156,13 @@ async def test_sixty_wrong_logins_at_once_from_as_many_addresses_come_to_no_more
 
 
 async def test_a_class_behind_one_address_logs_in_at_once(world: World) -> None:
-    names = [f"pupil{number}@example.org" for number in range(25)]
+    names = [f"pupil{number}@example.org" for number in range(30)]
     for name in names:
         await world.insert_user(name)
 
     answers = await asyncio.gather(*(log_in(world.client, PASSWORD, email=name) for name in names))
 
-    assert statuses(answers) == [200] * 25
+    assert statuses(answers) == [200] * 30
 
 
 async def test_logins_of_one_address_are_limited_also_where_they_are_right(world: World) -> None:
@@ -269,6 +273,23 @@ async def test_the_delay_grows_and_ends_by_itself(tmp_path: Path) -> None:
             assert (await log_in(world.client, PASSWORD)).status_code == 200
 
 
+async def test_a_delay_is_no_longer_than_it_says_where_an_earlier_one_was_longer(tmp_path: Path) -> None:
+    with frozen_clock() as clock:
+        async with in_memory(tmp_path, device_cookie_lifetime_seconds=None) as world:
+            for seconds in (300, 600, 1200):
+                for _ in range(5):
+                    assert (await log_in(world.client)).status_code == 400
+                clock.advance(seconds=seconds)
+            assert (await log_in(world.client)).status_code == 400  # which would last for 2400 seconds
+            assert (await log_in(world.client, PASSWORD)).status_code == 200
+
+            clock.advance(seconds=60)
+            assert statuses([await log_in(world.client) for _ in range(5)]) == [400] * 5
+            assert (await log_in(world.client)).headers["retry-after"] == "300"
+            clock.advance(seconds=300)
+            assert (await log_in(world.client, PASSWORD)).status_code == 200
+
+
 async def test_an_account_bears_a_hundred_wrong_logins_in_a_row(tmp_path: Path) -> None:
     with frozen_clock() as clock:
         async with in_memory(tmp_path) as world:
@@ -316,6 +337,63 @@ async def test_a_login_ends_the_row(tmp_path: Path) -> None:
         assert statuses(answers) == [400, 400, 400, 429]
 
 
+async def get_by_email_or_name(manager: Any, name: str) -> Any:
+    return await UserManager.get_by_email(manager, {"ann": EMAIL}.get(name, name))
+
+
+async def test_a_login_by_a_name_ends_the_delay_and_the_row_of_the_name(tmp_path: Path) -> None:
+    throttle = Throttle(
+        "memory://", failures_in_a_row="5/day", failures_per_address=None, device_cookie_lifetime_seconds=None
+    )
+    async with throttled_world(tmp_path, throttle, settings={"get_by_email": get_by_email_or_name}) as world:
+        await world.insert_user()
+        passwords = [*[WRONG] * 4, PASSWORD] * 3
+        answers = [await log_in(world.client, password, email="ann") for password in passwords]
+
+        assert statuses(answers) == [400, 400, 400, 400, 200] * 3
+
+
+async def test_a_login_by_a_name_from_a_known_device_ends_the_row_of_the_name(tmp_path: Path) -> None:
+    throttle = Throttle("memory://", failures_in_a_row="3/day")
+    async with throttled_world(tmp_path, throttle, settings={"get_by_email": get_by_email_or_name}) as world:
+        await world.insert_user()
+        device = await device_of(world.client, email="ann")
+        for address in addresses(2):
+            assert (await log_in(world.client, email="ann", address=address)).status_code == 400
+        assert (await log_in(world.client, PASSWORD, email="ann", cookies=device)).status_code == 200
+
+        answers = [await log_in(world.client, email="ann", address=address) for address in addresses(4)]
+        assert statuses(answers) == [400, 400, 400, 429]
+
+
+async def test_a_login_ends_nothing_of_a_name_that_was_guessed_at_in_the_same_request(tmp_path: Path) -> None:
+    async with in_memory(tmp_path) as world:
+        await world.insert_user("bob@example.org")
+
+        @world.app.post("/either")
+        async def log_in_as_either(request: Request) -> Answer:
+            async with world.session_maker() as session:
+                manager = world.make_manager(session)
+                try:
+                    user: Any = await check_credentials(manager, form(EMAIL, WRONG), request=request)
+                except BadCredentials:
+                    user = await check_credentials(manager, form("bob@example.org", PASSWORD), request=request)
+                strategy = JWTStrategy[Any, Any](SECRET, 60)
+                return await complete_login(
+                    world.bearer, strategy, user=user, user_manager=manager, methods=["pwd"], request=request
+                )
+
+        def form(username: str, password: str) -> OAuth2PasswordRequestForm:
+            return OAuth2PasswordRequestForm(username=username, password=password)
+
+        headers = {"x-forwarded-for": "192.0.2.1"}
+        answers = [await world.client.post("/either", headers=headers) for _ in range(6)]
+        assert statuses(answers) == [200] * 5 + [429]
+        device = {"fastapiusersdevice": answers[0].cookies["fastapiusersdevice"]}
+        assert refused_by(await log_in(world.client, PASSWORD)) == "failures-per-identifier-and-address"
+        assert (await log_in(world.client, PASSWORD, cookies=device)).status_code == 429  # Bob's
+
+
 # A known device
 
 
@@ -357,6 +435,24 @@ async def test_a_device_is_known_of_its_user_only_as_long_as_the_password_stays(
             await manager.user_db.update(ann, {"hashed_password": manager.password_helper.hash("another one")})
         assert (await log_in(world.client, PASSWORD, email="bob@example.org", cookies=bobs)).status_code == 429
         assert (await log_in(world.client, "another one", cookies=device)).status_code == 429
+
+
+async def test_devices_of_the_former_owner_of_an_address_are_not_known_of_the_next(tmp_path: Path) -> None:
+    async with in_memory(tmp_path, failures_per_identifier="1/hour") as world:
+        devices = [await device_of(world.client) for _ in range(2)]
+        async with world.session_maker() as session:
+            users = world.make_manager(session).user_db
+            await users.update(await users.get_by_email(EMAIL), {"email": "ANN@example.org"})  # the same address
+        own = await log_in(world.client, cookies=devices[0])
+        assert own.status_code == 400
+        async with world.session_maker() as session:
+            users = world.make_manager(session).user_db
+            await users.update(await users.get_by_email(EMAIL), {"email": "ann.b@example.org"})
+        await world.insert_user()
+
+        answers = [await log_in(world.client, address="192.0.2.2", cookies=device) for device in devices * 2]
+        assert statuses(answers) == [400, 429, 429, 429]
+        assert {refused_by(answer) for answer in answers[1:]} == {"failures-per-identifier"}
 
 
 async def test_the_cookie_of_a_device_can_be_left_out_and_is_out_of_reach_for_scripts(tmp_path: Path) -> None:
@@ -424,6 +520,43 @@ async def test_a_right_password_that_does_not_suffice_is_no_failure(tmp_path: Pa
         answers = [await log_in(world.client, PASSWORD) for _ in range(8)]
 
         assert {answer.json()["detail"] for answer in answers} == {"LOGIN_USER_NOT_VERIFIED"}
+
+
+@pytest.mark.parametrize("error", [HTTPException(401, "Wrong address or password"), LookupError()], ids=type)
+async def test_an_application_that_raises_for_a_wrong_password_is_guarded_alike(
+    tmp_path: Path, error: Exception
+) -> None:
+    async def authenticate(manager: Any, credentials: Any) -> Any:
+        user = await UserManager.authenticate(manager, credentials)
+        if user is None:
+            raise error
+        return user
+
+    settings = {"authenticate": authenticate}
+    async with throttled_world(tmp_path, Throttle("memory://"), settings=settings) as world:
+        world.app.add_exception_handler(LookupError, lambda request, error: JSONResponse(None, 401))
+        await world.insert_user()
+        token = (await log_in(world.client, PASSWORD)).json()["access_token"]
+
+        assert statuses([await log_in(world.client) for _ in range(6)]) == [401] * 5 + [429]
+        headers = {"authorization": f"Bearer {token}", "x-forwarded-for": "192.0.2.2"}
+        for path, method, field in (
+            ("/again/reauthenticate", "POST", "password"),
+            ("/users/me", "PATCH", "current_password"),
+        ):
+            async with world.session_maker() as session:
+                await world.make_manager(session).throttle_unlock(EMAIL, "192.0.2.2")
+            answers = [await world.client.request(method, path, json={field: WRONG}, headers=headers) for _ in range(6)]
+            assert statuses(answers) == [401] * 5 + [429]
+
+
+async def test_an_error_of_the_server_is_no_failure(tmp_path: Path) -> None:
+    async def authenticate(manager: Any, credentials: Any) -> Any:
+        raise HTTPException(503, "Too many wait")
+
+    settings = {"authenticate": authenticate}
+    async with throttled_world(tmp_path, Throttle("memory://"), settings=settings) as world:
+        assert statuses([await log_in(world.client) for _ in range(12)]) == [503] * 12
 
 
 @pytest.mark.parametrize("mixins", list(permutations([ThrottleMixin, ToyMixin, UserManager])))
@@ -577,11 +710,34 @@ async def test_a_refusal_is_told_once_and_each_decision_is_measured(tmp_path: Pa
     assert measured["login", True] == 8
 
 
-async def test_what_cannot_be_an_address_is_not_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("identifier", ["my password, in the wrong field", "P@ssw0rd", f"{'a' * 310}@example.org"])
+async def test_what_cannot_be_an_address_is_not_told(tmp_path: Path, identifier: str) -> None:
     async with in_memory(tmp_path) as world:
         for _ in range(6):
-            await log_in(world.client, email="my password, in the wrong field")
+            await log_in(world.client, email=identifier)
         assert world.hooks == [("throttled", "failures-per-identifier-and-address", None)]
+
+
+async def test_the_form_of_a_huge_address_is_not_looked_at_when_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+    validate_email = email_validator.validate_email
+
+    def measure(email: str, **options: Any) -> Any:
+        lengths.append(len(email))
+        return validate_email(email, **options)
+
+    for place in ("email_validator", "fastapi_users.router.common"):
+        monkeypatch.setattr(f"{place}.validate_email", measure)
+    async with in_memory(tmp_path, mails="1/minute") as world:
+        huge = {"email": f"{'a' * 100_000}@example.org"}
+        answers = [await world.client.post("/reset/forgot-password", json=huge) for _ in range(2)]
+        assert statuses(answers) == [422, 429]
+        assert world.hooks == [("throttled", "mails", None)]
+        assert (await world.client.post("/reset/forgot-password", json={"email": EMAIL})).status_code == 202
+    assert lengths
+    assert max(lengths) <= 320
 
 
 # Where a request comes from

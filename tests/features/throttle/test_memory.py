@@ -1,4 +1,5 @@
 import sys
+import time
 from typing import Any
 
 from hypothesis import given
@@ -23,12 +24,32 @@ async def test_a_counter_that_was_emptied_begins_anew() -> None:
         assert await storage.incr("a", 60) == 1
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9), st.sampled_from([-1, 1]), st.integers(0, 5))))
+async def test_a_counter_that_begins_anew_may_end_sooner_than_before() -> None:
+    storage = MemoryStorage()
+    with frozen_clock() as clock:
+        await storage.incr("a", 3600)
+        await storage.clear("a")
+        assert [await storage.incr("a", 300) for _ in range(3)] == [1, 2, 3]
+        clock.advance(seconds=300)
+        assert await storage.incr("b", 7200) == 1
+        assert [*storage._counters] == ["b"]
+        assert await storage.incr("a", 7200) == 1
+        clock.advance(seconds=3300)  # when it would have ended before
+        assert await storage.incr("a", 7200) == 2
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 9), st.sampled_from([-1, 0, 1]), st.integers(0, 5))))
 async def test_what_has_ended_takes_no_room(hits: list[tuple[str, int, int, int]]) -> None:
     storage = MemoryStorage()
     with frozen_clock() as clock:
+        ends: dict[str, float] = {}
         for key, seconds, amount, pause in hits:
-            await storage.incr(key, seconds, amount)
+            if amount == 0:
+                await storage.clear(key)
+            else:
+                if await storage.incr(key, seconds, amount) == amount:
+                    ends[key] = time.time() + seconds
+                assert all(ends[known] > time.time() for known in storage._counters)
             clock.advance(seconds=pause)
         clock.advance(seconds=10)
         await storage.incr("d", 60)

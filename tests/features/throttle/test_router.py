@@ -36,6 +36,35 @@ async def test_an_address_gets_so_many_mails_and_whether_it_is_known_does_not_sh
         assert len(world.outbox.messages) == 1
 
 
+SPELLINGS = ("a <{}>", "b <{}>", '"Ann B." <{}>', "a" * 1200 + " <{}>", "  {} ", "{}")
+
+
+@pytest.mark.parametrize("path", ["/reset/forgot-password", "/verify/request-verify-token"])
+async def test_a_name_before_an_address_brings_it_no_more_mails(tmp_path: Path, path: str) -> None:
+    async with throttled_world(tmp_path, Throttle("memory://")) as world:
+        await world.insert_user()
+        answers = [
+            await world.client.post(path, json={"email": spelling.format(EMAIL)}, headers=at(number))
+            for number, spelling in enumerate(SPELLINGS)
+        ]
+
+        assert [answer.status_code for answer in answers] == [202, 429, 429, 429, 429, 429]
+        assert len(world.outbox.messages) == 1
+        assert world.hooks[-1] == ("throttled", "mails", EMAIL)
+
+
+@pytest.mark.parametrize("domain", ["example.org", "b\u00fccher.example"])
+async def test_an_address_is_registered_so_often_in_all_its_spellings(tmp_path: Path, domain: str) -> None:
+    async with throttled_world(tmp_path, Throttle("memory://", registrations_per_email="2/hour")) as world:
+
+        async def register(email: str) -> int:
+            return (await world.client.post("/auth/register", json={"email": email, "password": PASSWORD})).status_code
+
+        spellings = ["x <v@{}>", "v@{}", "y <V@{}>"]
+        assert [await register(spelling.format(domain)) for spelling in spellings] == [201, 400, 429]
+        assert await register(f"v@{domain.encode('idna').decode()}") == 429
+
+
 async def test_who_asks_for_one_kind_of_mail_leaves_the_other_to_the_owner(tmp_path: Path) -> None:
     async with throttled_world(tmp_path, Throttle("memory://")) as world:
         await world.insert_user(is_verified=True)

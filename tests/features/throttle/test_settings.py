@@ -89,6 +89,13 @@ async def test_in_memory_there_is_nothing_to_close() -> None:
     assert await throttle.limiter.count(throttle.limits("login", "192.0.2.1")[0]) == 29
 
 
+def test_its_repr_holds_no_password() -> None:
+    throttle = Throttle("redis://user:PASSWORD@127.0.0.1:1/0")
+
+    assert "PASSWORD" not in repr(throttle)
+    assert "login='30/minute'" in repr(throttle)
+
+
 def test_the_log_is_told_once_a_minute(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("fastapi_users.features.throttle.settings.time.monotonic", lambda: now)
