@@ -1174,18 +1174,25 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             async with self._transaction():
                 return await write()
         user_db: Any = self.user_db
-        try:
-            async with self._transaction():
-                if not isinstance(user_db, BaseUserDatabase) or await user_db.reserve_email(email, owner_id):
-                    return await write()
-        except Exception as error:
-            # The adapter's exceptions are its own: whether this one means a lost race shows a second look.
-            winner = await self.user_db.get_by_email(email)
-            # A hash is salted: who has ours is the very user that was written before the error came.
-            if winner is None or winner.id == owner_id or winner.hashed_password == written.get("hashed_password"):
-                raise
-            raise exceptions.UserAlreadyExists from error
-        raise exceptions.UserAlreadyExists
+        is_ours = isinstance(user_db, BaseUserDatabase)
+        tries = 3 if is_ours and owner_id is None and user_db.may_commit() else 1
+        while True:
+            tries -= 1
+            try:
+                async with self._transaction():
+                    if not is_ours or await user_db.reserve_email(email, owner_id):
+                        return await write()
+            except Exception as error:
+                if tries > 0 and user_db.is_worth_another_try(error):
+                    await self._recover(error)
+                    continue
+                # The adapter's exceptions are its own: whether this one means a lost race shows a second look.
+                winner = await self.user_db.get_by_email(email)
+                # A hash is salted: who has ours is the very user that was written before the error came.
+                if winner is None or winner.id == owner_id or winner.hashed_password == written.get("hashed_password"):
+                    raise
+                raise exceptions.UserAlreadyExists from error
+            raise exceptions.UserAlreadyExists
 
     async def _link_by_email(
         self, user: models.UP, account: dict[str, Any], request: Request | None, *, link_policy: str

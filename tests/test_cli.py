@@ -5,9 +5,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -239,6 +241,7 @@ def test_the_doctor_names_the_line_of_what_it_finds(shell: Shell, tmp_path: Path
     (tmp_path / "minimal.py").write_text((EXAMPLES / "minimal" / "main.py").read_text("utf-8"), "utf-8")
     with in_folder(tmp_path, "minimal"):
         result = CliRunner().invoke(cli, ["--app", "minimal:app", "doctor"])
+        anyio.run(import_module("minimal").engine.dispose)
 
     assert result.exit_code == 1, result.output
     assert re.search(

@@ -36,7 +36,6 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     yield
-    await engine.dispose()
 
 
 backend = AuthenticationBackend[User, UUID]("jwt", BearerTransport("auth/login"), lambda: JWTStrategy(SECRET, 3600))

@@ -131,6 +131,12 @@ class BaseUserDatabase(Generic[UP, ID]):
         """
         return True
 
+    def is_worth_another_try(self, error: Exception) -> bool:
+        """Whether the database gave a transaction up for the sake of another one, so that all of it may work the next time:
+        a deadlock, or a conflict of isolation.
+        """
+        return False
+
     async def release_connection(self) -> None:
         """A password is about to be hashed, which may have to wait: let others use the connection meanwhile.
 

@@ -60,7 +60,7 @@ with needs_extra("sqlalchemy"):
     from sqlalchemy import cast as sql_cast
     from sqlalchemy.dialects import mysql
     from sqlalchemy.dialects.postgresql import UUID
-    from sqlalchemy.exc import IntegrityError, InvalidRequestError, SQLAlchemyError
+    from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, SQLAlchemyError
     from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
     from sqlalchemy.orm import (
         Mapped,
@@ -80,6 +80,8 @@ R = TypeVar("R")
 
 UUID_ID = uuid.UUID
 _MYSQL = ("mysql", "mariadb")
+# Deadlock and conflict of isolation: the code of PostgreSQL (its documentation, appendix A), the number of MariaDB.
+_GIVEN_UP = ("40P01", "40001", 1213)
 
 
 class GUID(TypeDecorator[UUID_ID]):
@@ -935,6 +937,12 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         session = self._calls.sync_session
         transaction = session.get_transaction()
         return transaction is None or bool(_idle_connections(session, transaction))
+
+    def is_worth_another_try(self, error: Exception) -> bool:
+        if not isinstance(error, DBAPIError):
+            return False
+        codes = {getattr(error.orig, "sqlstate", None), *getattr(error.orig, "args", ())[:1]}
+        return not codes.isdisjoint(_GIVEN_UP)
 
     async def release_connection(self) -> None:
         if self.releases_connections:

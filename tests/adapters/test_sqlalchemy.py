@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, cast
@@ -268,6 +269,41 @@ async def test_of_many_first_logins_with_one_account_all_succeed_and_make_one_us
     async with world.session_maker() as session:
         assert len((await session.execute(select(User))).unique().all()) == 1
         assert len((await session.execute(select(OAuthAccount))).all()) == 1
+
+
+DEADLOCKS = {
+    "postgresql, asyncpg": "DO $$ BEGIN RAISE EXCEPTION 'a deadlock' USING ERRCODE = '40P01'; END $$",
+    "postgresql, psycopg": "DO $$ BEGIN RAISE EXCEPTION 'a conflict' USING ERRCODE = '40001'; END $$",
+    "mariadb, aiomysql": "SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213",
+}
+
+
+@pytest.mark.parametrize("engine", list(DEADLOCKS))
+@pytest.mark.parametrize("times", [2, 3])
+async def test_a_user_whom_the_database_gave_up_for_another_one_is_written_again(
+    engine: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MariaDB chooses one of many first logins at once to end a deadlock, and says nothing of who else was faster."""
+    tries: list[str] = []
+
+    class Unlucky(SQLAlchemyUserDatabase[User, uuid.UUID]):
+        async def create(self, create_dict: dict[str, Any]) -> User:
+            user = await super().create(create_dict)
+            tries.append(user.email)
+            if len(tries) <= times:
+                await self.session.execute(text(DEADLOCKS[engine]))
+            return user
+
+    monkeypatch.setattr("tests.world.SQLAlchemyUserDatabase", Unlucky)
+    async with database(engine, tmp_path) as url, World.on(url) as world:
+        register = world.client.post("/auth/register", json={"email": "ann@example.org", "password": PASSWORD})
+        with pytest.raises(DBAPIError) if times == 3 else nullcontext():
+            answer = await register
+            assert answer.status_code == 201, answer.text
+
+        async with world.session_maker() as session:
+            users = (await session.execute(select(User))).unique().all()
+    assert (len(tries), len(users)) == (3, 3 - times)
 
 
 async def test_a_duplicate_in_another_column_of_the_application_is_not_called_a_taken_address(world: World) -> None:
