@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.harness import Bench, opened, table
 
 # Modules of this package with an ``async def measure(bench: Bench) -> list[Figure]``.
-PARTS = ["imports", "startup", "read", "sessions", "hashing", "contention", "throttle", "growth"]
+PARTS = ["imports", "startup", "read", "sessions", "hashing", "contention", "example", "throttle", "growth"]
 ON_DEMAND = ["instructions", "capacity"]  # they take longer, or need what not every machine has
 
 DISTRIBUTIONS = ["fastapi-users", "fastapi", "starlette", "pydantic", "SQLAlchemy", "PyJWT", "redis", "uvicorn"]

@@ -60,8 +60,11 @@ class Connections:
 
     async def open(self, database: str, redis_url: str | None) -> None:
         self.reset_tokens = {}
-        options = {"pool_size": POOL_SIZE, "max_overflow": 0}
-        self.engine = create_async_engine(database, **({} if ":memory:" in database else options))
+        options: dict[str, Any] = {} if ":memory:" in database else {"pool_size": POOL_SIZE, "max_overflow": 0}
+        if database.startswith("sqlite"):
+            # A side whose loop stands still makes others wait for its lock: that is to be measured, and no error.
+            options["connect_args"] = {"timeout": 60}
+        self.engine = create_async_engine(database, **options)
         self.redis = redis.asyncio.Redis.from_url(redis_url, decode_responses=True) if redis_url else None
 
     async def close(self) -> None:

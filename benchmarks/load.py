@@ -5,11 +5,12 @@ import os
 import socket
 import time
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
+from types import MappingProxyType
 from urllib.parse import urlencode
 
 from benchmarks.harness import Side
@@ -111,35 +112,50 @@ class Server:
 @asynccontextmanager
 async def server(side: Side, *, database: str, redis_url: str | None, workers: int = 1) -> AsyncIterator[Server]:
     """The application of the benchmark under uvicorn, on the loopback."""
+    settings = {"BENCHMARK_DATABASE": database} | ({"BENCHMARK_REDIS": redis_url} if redis_url else {})
+    options = ["--factory", "--workers", str(workers)]
+    async with serving(
+        side, "benchmarks.application:make_app", *options, folder=side.folder, probe="/ping", settings=settings
+    ) as running:
+        yield running
+
+
+@asynccontextmanager
+async def serving(
+    side: Side,
+    application: str,
+    *options: str,
+    folder: Path,
+    probe: str,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> AsyncIterator[Server]:
+    """An application under uvicorn, started in this folder. ``probe`` is the path of what anybody may read."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [side.python, "-m", "uvicorn", "--factory", "benchmarks.application:make_app", "--port", str(port)]
-    options = ["--workers", str(workers), "--no-access-log", "--log-level", "warning"]
-    settings = {"BENCHMARK_DATABASE": database} | ({"BENCHMARK_REDIS": redis_url} if redis_url else {})
-    process = await asyncio.create_subprocess_exec(
-        *command, *options, cwd=side.folder, env={**side.environment, **settings}
-    )
+    command = [side.python, "-m", "uvicorn", application, "--port", str(port), *options]
+    command += ["--no-access-log", "--log-level", "warning"]
+    process = await asyncio.create_subprocess_exec(*command, cwd=folder, env={**side.environment, **settings})
     try:
-        await _answering(port)
+        await _answering(port, probe)
         yield Server(port, process.pid)
     finally:
         process.terminate()
         await process.wait()
 
 
-async def _answering(port: int) -> None:
+async def _answering(port: int, probe: str) -> None:
     for _ in range(300):
-        if await _is_open(port):
+        if await _is_open(port, probe):
             return
         await asyncio.sleep(0.1)
     raise RuntimeError("the server does not answer")
 
 
-async def _is_open(port: int) -> bool:
+async def _is_open(port: int, probe: str) -> bool:
     try:
         client = Client(port)
-        await client.get("/ping")
+        await client.get(probe)
     except OSError:
         return False
     await client.close()

@@ -1,7 +1,6 @@
 import hashlib
 import hmac
 import logging
-import pickle
 import re
 import secrets
 import sys
@@ -313,6 +312,8 @@ def _is_a(value: object, module: str, name: str) -> bool:
 
 def _settings(password_hash: Any) -> bytes:
     """Equal for two that are made alike: some applications make one for each request."""
+    import pickle  # noqa: PLC0415 -- three modules, for hashers of pwdlib only
+
     try:
         return pickle.dumps(password_hash)
     except Exception:  # noqa: BLE001 -- every class has reasons of its own for not being told
