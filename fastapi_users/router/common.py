@@ -3,7 +3,7 @@ import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from enum import Enum
 from types import MappingProxyType, TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from email_validator import EmailNotValidError, validate_email
 from fastapi import Depends, HTTPException, Request, Response, status
@@ -122,12 +122,14 @@ LOGIN_OUTDATED = Refusals(
 
 def presentable_email(email: Any) -> str | None:
     """An address from outside, as it came, if it has the form of one: what a provider says need not."""
+    if not isinstance(email, str):
+        return None
     try:
         # "ann@intranet" is one where a company's own provider says so.
         validate_email(email, check_deliverability=False, globally_deliverable=False)
-    except (EmailNotValidError, TypeError):
+    except EmailNotValidError:
         return None
-    return cast("str", email)
+    return email
 
 
 def takes(**annotations: type[BaseModel]) -> Callable[[F], F]:
