@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 ADAPTERS = {"sqlalchemy": "fastapi-users-db-sqlalchemy==7.0.0", "beanie": "fastapi-users-db-beanie==5.0.0"}
 # They look into the source, or build from it.
 OF_THE_SOURCE = ["tests/test_house.py", "tests/test_package.py", "tests/test_oauth_browser.py"]
-COPIED = ["tests", "examples", "docs", "benchmarks", "pyproject.toml", "mkdocs.yml"]
+COPIED = ["tests", "examples", "docs", "benchmarks", "pyproject.toml", "mkdocs.yml", "LICENSE"]
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> None:
