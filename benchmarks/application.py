@@ -15,7 +15,7 @@ import jwt
 import redis.asyncio
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, status
 from fastapi.security import APIKeyCookie, OAuth2PasswordBearer
-from sqlalchemy import select
+from sqlalchemy import AsyncAdaptedQueuePool, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
@@ -60,7 +60,8 @@ class Connections:
 
     async def open(self, database: str, redis_url: str | None) -> None:
         self.reset_tokens = {}
-        options = {"pool_size": POOL_SIZE, "max_overflow": 0}
+        # SQLAlchemy before 2.0.38 pools no connections to a SQLite file.
+        options = {"poolclass": AsyncAdaptedQueuePool, "pool_size": POOL_SIZE, "max_overflow": 0}
         self.engine = create_async_engine(database, **({} if ":memory:" in database else options))
         self.redis = redis.asyncio.Redis.from_url(redis_url, decode_responses=True) if redis_url else None
 
