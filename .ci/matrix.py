@@ -11,19 +11,26 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
+from email.parser import Parser
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ["sqlalchemy", "beanie", "redis", "oauth", "mail", "breached", "throttle", "testing", "cli"]
 VERSION_15 = "fastapi-users[sqlalchemy,oauth]==15.0.5"
 ADAPTERS = {"sqlalchemy": "fastapi-users-db-sqlalchemy==7.0.0", "beanie": "fastapi-users-db-beanie==5.0.0"}
 # They look into the source, or build from it.
 OF_THE_SOURCE = ["tests/test_house.py", "tests/test_package.py", "tests/test_oauth_browser.py"]
-COPIED = ["tests", "examples", "docs", "benchmarks", "pyproject.toml", "mkdocs.yml"]
+COPIED = ["tests", "examples", "docs", "benchmarks", "pyproject.toml", "mkdocs.yml", "LICENSE"]
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> None:
     subprocess.run([*map(str, command)], cwd=cwd, env={**os.environ, **environment}, check=True)
+
+
+def extras_of(wheel: Path) -> list[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        [metadata] = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return Parser().parsestr(archive.read(metadata).decode()).get_all("Provides-Extra", [])
 
 
 class Environment:
@@ -55,7 +62,7 @@ def bare(folder: Path, wheel: Path) -> None:
 
 
 def extras(folder: Path, wheel: Path) -> None:
-    for extra in EXTRAS:
+    for extra in extras_of(wheel):
         environment = Environment(folder / extra, wheel)
         environment.install(f"fastapi-users[{extra}] @ {wheel.as_uri()}")
         environment.walk(extra)
@@ -112,7 +119,7 @@ def run_tests(folder: Path, wheel: Path, resolution: str) -> None:
     everything: list[str | Path] = ["--all-extras", "--resolution", resolution, "--python", environment.python]
     run("uv", "pip", "compile", "--quiet", "--no-deps", *everything, "--output-file", constraints, "pyproject.toml")
     print(constraints.read_text("utf-8"))
-    wanted = f"fastapi-users[{','.join(EXTRAS)}] @ {wheel.as_uri()}"
+    wanted = f"fastapi-users[{','.join(extras_of(wheel))}] @ {wheel.as_uri()}"
     environment.install("--constraint", constraints, wanted, "--group", "dev")
     copy = folder / "copy"
     copy.mkdir()

@@ -1,6 +1,6 @@
 """What an installed wheel can do, without anything but itself: a program for environments that have no tests.
 
-With the name of an extra as its argument, what that extra is for has to be there.
+With the name of an extra as its argument, what that extra is for has to be there; with "all of it", what all are for.
 """
 
 import asyncio
@@ -21,10 +21,11 @@ EXTRAS = {
     "oauth": ["fastapi_users.router.oauth"],
     "mail": ["fastapi_users.mail.render", "fastapi_users.mail.smtp"],
     "breached": ["fastapi_users.breached_passwords", "httpx"],
-    "throttle": ["fastapi_users.features.throttle", "limits"],
+    "throttle": ["fastapi_users.features.throttle.limits"],
     "testing": ["fastapi_users.testing", "time_machine"],
     "cli": ["fastapi_users.cli"],
 }
+MODULES = {**EXTRAS, "": [], "all of it": [module for modules in EXTRAS.values() for module in modules]}
 
 
 async def ask(app: Any, method: str, path: str, body: Any = None, token: str = "") -> tuple[int, Any]:
@@ -135,7 +136,7 @@ def main() -> None:
         sys.path.insert(0, "")
         asyncio.run(walk(import_module("app.app").app, "/auth/jwt/login"))
     else:
-        for module in EXTRAS.get(name, ()):
+        for module in MODULES[name]:
             import_module(module)
         refused = import_everything()
         assert name or "fastapi_users.db.sqlalchemy" in refused

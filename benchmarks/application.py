@@ -15,7 +15,7 @@ import jwt
 import redis.asyncio
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, status
 from fastapi.security import APIKeyCookie, OAuth2PasswordBearer
-from sqlalchemy import select
+from sqlalchemy import AsyncAdaptedQueuePool, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
@@ -60,7 +60,10 @@ class Connections:
 
     async def open(self, database: str, redis_url: str | None) -> None:
         self.reset_tokens = {}
-        options: dict[str, Any] = {} if ":memory:" in database else {"pool_size": POOL_SIZE, "max_overflow": 0}
+        options: dict[str, Any] = {}
+        if ":memory:" not in database:
+            # SQLAlchemy before 2.0.38 pools no connections to a SQLite file.
+            options = {"poolclass": AsyncAdaptedQueuePool, "pool_size": POOL_SIZE, "max_overflow": 0}
         if database.startswith("sqlite"):
             # A side whose loop stands still makes others wait for its lock: that is to be measured, and no error.
             options["connect_args"] = {"timeout": 60}

@@ -24,12 +24,14 @@ from httpx import ASGITransport, AsyncClient
 from httpx_oauth.clients.google import GoogleOAuth2
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+import fastapi_users
 from fastapi_users import BaseUserManager, events
 from fastapi_users.router import ErrorCode, get_jwks_router
 from tests.services import unavailable
 from tests.world import SECRET, UserCreate, UserRead, UserUpdate, World
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = Path(fastapi_users.__file__).parent  # of the source, or installed from a wheel
 DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
 REFERENCE = sorted(f"reference/{path.name}" for path in (DOCS / "reference").glob("*.md"))
@@ -188,8 +190,8 @@ def test_every_page_is_in_the_navigation_and_in_the_readme() -> None:
 def test_the_reference_shows_every_module_once() -> None:
     shown = [name for page in REFERENCE for name in re.findall(r"^::: (\S+)$", text_of(f"docs/{page}"), re.MULTILINE)]
     modules = [
-        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
-        for path in (ROOT / "fastapi_users").rglob("[!_]*.py")
+        path.relative_to(PACKAGE.parent).with_suffix("").as_posix().replace("/", ".")
+        for path in PACKAGE.rglob("[!_]*.py")
     ]
 
     assert sorted(shown) == sorted(modules)
@@ -269,7 +271,7 @@ def feature_mixins(word: str) -> list[type[Any]]:
 
 
 def test_a_feature_has_one_word_for_its_folder_its_tests_its_page_and_its_line_in_the_changelog() -> None:
-    words = [path.parent.name for path in (ROOT / "fastapi_users/features").glob("*/__init__.py")]
+    words = [path.parent.name for path in (PACKAGE / "features").glob("*/__init__.py")]
     linked = {*LINK.findall(text_of("CHANGELOG.md"))}
 
     assert [word for word in words if f"{word}.md" not in PAGES] == []
@@ -278,7 +280,7 @@ def test_a_feature_has_one_word_for_its_folder_its_tests_its_page_and_its_line_i
 
 
 def test_the_page_of_a_feature_names_its_settings_and_hooks_and_nothing_else() -> None:
-    for path in (ROOT / "fastapi_users/features").glob("*/manager.py"):
+    for path in (PACKAGE / "features").glob("*/manager.py"):
         word = path.parent.name
         codes = {name for code in CODE.findall(prose_of(f"docs/{word}.md")) for name in re.findall(r"^\w+", code)}
         for mixin in feature_mixins(word):

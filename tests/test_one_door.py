@@ -17,6 +17,7 @@ from fastapi import Depends
 from httpx import AsyncClient, Response
 from sqlalchemy.ext.asyncio import create_async_engine
 
+import fastapi_users
 from fastapi_users import FastAPIUsers
 from fastapi_users.authentication import AuthenticationBackend, BearerTransport, JWTStrategy
 from fastapi_users.authentication.login import LoginAttempt, LoginInterrupted, document_challenges
@@ -34,7 +35,7 @@ from tests.features.sessions.application import SessionRow
 from tests.toy import ToyManager, ToyPIN, get_toy_router
 from tests.world import PASSWORD, SECRET, AccessToken, OAuthAccount, User, World
 
-ROOT = Path(__file__).parents[1]
+PACKAGE = Path(fastapi_users.__file__).parent  # of the source, or installed from a wheel
 EMAIL = "ann@example.org"
 CREDENTIALS = {"username": EMAIL, "password": PASSWORD}
 
@@ -330,12 +331,12 @@ async def test_a_mailed_token_of_the_user_is_no_session_either(tmp_path: Path, m
 
 
 def test_only_the_door_logs_in() -> None:
-    files = [path for path in (ROOT / "fastapi_users").rglob("*.py") if "backend.login(" in path.read_text("utf-8")]
+    files = [path for path in PACKAGE.rglob("*.py") if "backend.login(" in path.read_text("utf-8")]
 
-    assert [str(path.relative_to(ROOT)) for path in files] == ["fastapi_users/authentication/login.py"]
+    assert [str(path.relative_to(PACKAGE)) for path in files] == ["authentication/login.py"]
 
 
 def test_no_route_hides_from_the_document_that_the_walk_follows() -> None:
     hidden = re.compile(r"include_in_schema\s*=\s*False")
 
-    assert [path for path in (ROOT / "fastapi_users").rglob("*.py") if hidden.search(path.read_text("utf-8"))] == []
+    assert [path for path in PACKAGE.rglob("*.py") if hidden.search(path.read_text("utf-8"))] == []

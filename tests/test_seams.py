@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from fastapi import Depends, FastAPI, Request, Response
 
+import fastapi_users
 from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin
 from fastapi_users.authentication import AuthenticationBackend, BearerTransport
 from fastapi_users.features.sessions import RefreshTokenStrategy, get_sessions_router
@@ -24,7 +25,7 @@ from tests.features.sessions.application import SessionRow
 from tests.toy import SecondToyMixin, ToyMixin, ToyPIN, get_toy_router
 from tests.world import PASSWORD, SECRET, OneTimeSecret, User, UserCreate, UserManager, UserRead, UserUpdate, World
 
-ROOT = Path(__file__).parents[1]
+PACKAGE = Path(fastapi_users.__file__).parent  # of the source, or installed from a wheel
 EMAIL = "ann@example.org"
 CREDENTIALS = {"username": EMAIL, "password": PASSWORD}
 SEAMS = {
@@ -240,7 +241,7 @@ def features() -> list[type[Any]]:
     """The mixin of every feature folder, and the toys."""
     modules = [
         import_module(f"fastapi_users.features.{path.parent.name}.manager")
-        for path in sorted((ROOT / "fastapi_users" / "features").glob("*/manager.py"))
+        for path in sorted((PACKAGE / "features").glob("*/manager.py"))
     ]
     mixins = [value for module in modules for name, value in vars(module).items() if name.endswith("Mixin")]
     return [*mixins, ToyMixin, SecondToyMixin]
@@ -435,11 +436,7 @@ def awaits_super(function: Any, name: str) -> bool:
 def test_the_list_of_seams_is_closed() -> None:
     """A ninth seam is a decision about architecture: see DESIGN.md."""
     assert {name for name in vars(BaseUserManager) if name.startswith("_seam_")} == THE_SEAMS
-    mentioned = {
-        name
-        for path in (ROOT / "fastapi_users").rglob("*.py")
-        for name in re.findall(r"\b_seam_\w+", path.read_text("utf-8"))
-    }
+    mentioned = {name for path in PACKAGE.rglob("*.py") for name in re.findall(r"\b_seam_\w+", path.read_text("utf-8"))}
     assert mentioned - {"_seam_"} == THE_SEAMS
 
 

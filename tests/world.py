@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from httpx import ASGITransport, AsyncClient
 from httpx_oauth.oauth2 import OAuth2, OAuth2Token
 from pydantic import Field
-from sqlalchemy import URL, String, create_engine, make_url
+from sqlalchemy import URL, AsyncAdaptedQueuePool, String, create_engine, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
@@ -306,7 +306,8 @@ class World:
         plain_engine = create_engine(url, connect_args=patience, **pool_options) if plain else None
         if url.drivername == "sqlite+pysqlite":
             url = url.set(drivername="sqlite+aiosqlite")
-        engine = create_async_engine(url, connect_args=patience, **pool_options)
+        # The pool is the one that SQLAlchemy takes by itself, for a SQLite file since 2.0.38.
+        engine = create_async_engine(url, connect_args=patience, poolclass=AsyncAdaptedQueuePool, **pool_options)
         world = cls(engine, plain_engine=plain_engine, **options)
         metadata = options.get("user_table", User).metadata
         async with engine.begin() as connection:

@@ -52,7 +52,7 @@ class BeanieBaseUserDocument(BeanieBaseUser, Document):
 
 
 class BaseOAuthAccount(BaseModel):
-    """Embedded in the user, whose document gets ``oauth_accounts: list[OAuthAccount] = []``."""
+    """Embedded in the user, whose document gets ``oauth_accounts: List[OAuthAccount] = []``."""
 
     id: PydanticObjectId = Field(default_factory=PydanticObjectId)
     oauth_name: str

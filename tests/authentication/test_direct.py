@@ -188,7 +188,8 @@ async def test_the_adapter_may_be_one_with_accounts(world: World) -> None:
 async def test_a_websocket_gets_nothing_since_any_page_opens_one_with_the_cookies_of_its_visitor(world: World) -> None:
     app = FastAPI()
 
-    app.add_api_websocket_route("/", AsyncMock(), dependencies=[Depends(direct(world, world.bearer, optional=True))])
+    @app.websocket("/", dependencies=[Depends(direct(world, world.bearer, optional=True))])
+    async def live() -> None: ...
 
     send = AsyncMock()
     scope = {"type": "websocket", "path": "/", "headers": [], "query_string": b"", "subprotocols": []}

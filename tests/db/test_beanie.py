@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, List  # noqa: UP035 -- Beanie takes list[…] for a class on Python 3.10
 
 import anyio
 import pytest
@@ -44,7 +44,7 @@ class OAuthAccount(BaseOAuthAccount):
 
 class User(BeanieBaseUser, Document):
     nickname: str | None = None
-    oauth_accounts: list[OAuthAccount] = Field(default_factory=list)
+    oauth_accounts: List[OAuthAccount] = Field(default_factory=list)  # noqa: UP006 -- see the import
 
     class Settings(BeanieBaseUser.Settings):
         name = "users"
@@ -65,7 +65,7 @@ class WatchedUser(User):
     """Keeps no nulls, and does something whenever it is saved."""
 
     saves: int = 0
-    heard: list[str] = Field(default_factory=list, exclude=True)
+    heard: List[str] = Field(default_factory=list, exclude=True)  # noqa: UP006 -- see the import
 
     class Settings(User.Settings):
         name = "watched_users"

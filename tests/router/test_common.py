@@ -344,6 +344,7 @@ def test_an_address_is_taken_as_a_provider_says_it(email: str) -> None:
     [
         *[None, "", " ", "ann", "@example.org", "ann@", "Ann <ann@example.org>", "a@b@example.org", "a\0@example.org"],
         *["a@example.org\n", "\ud800@example.org", f"{'a' * 64}@{'b.' * 150}org", f"{'a' * 400}@b.co", 1, ["a@b.co"]],
+        b"ann@example.org",
     ],
 )
 def test_what_is_no_address_is_none(email: Any) -> None:

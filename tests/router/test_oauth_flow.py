@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from fastapi import HTTPException
@@ -336,7 +336,8 @@ async def test_no_other_target_is_taken(strict: World, target: str, flow: str) -
     """Open redirect (Flask-Security GHSA-w2j7-f3c6-g8cw): the list is compared to the letter."""
     await strict.insert_user()
     headers = await strict.log_in()
-    answer = await strict.client.get(f"/{flow}/authorize", params={"redirect": target}, headers=headers)
+    query = urlencode({"redirect": target})  # httpx before 0.28 leaves %2F as it is
+    answer = await strict.client.get(f"/{flow}/authorize?{query}", headers=headers)
 
     assert_refused(answer, "OAUTH_INVALID_REDIRECT")
     assert "location" not in answer.headers
