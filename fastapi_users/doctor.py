@@ -16,7 +16,7 @@ from fastapi_users.db.store import find_missing
 from fastapi_users.fastapi_users import FastAPIUsers
 from fastapi_users.insecure import secret_weakness
 from fastapi_users.jwt import get_secret_values, is_symmetric
-from fastapi_users.manager import BaseUserManager
+from fastapi_users.manager import BaseUserManager, secret_settings
 
 LONGEST_JWT_SECONDS = 24 * 60 * 60
 _MODEL_OF_VERSION_9 = "user_db_model"  # of Pydantic
@@ -145,9 +145,9 @@ def _of_the_manager(manager: BaseUserManager[Any, Any]) -> Iterator[Finding]:
 
 
 def _of_the_secrets(manager: BaseUserManager[Any, Any]) -> Iterator[tuple[str, str]]:
-    for name in ("reset_password_token_secret", "verification_token_secret", "login_ticket_secret"):
+    for name, is_needed in secret_settings(type(manager)).items():
         secret = getattr(manager, name, None)
-        if secret is None and name != "login_ticket_secret":  # which is that of the reset, then
+        if secret is None and is_needed:
             yield f"{name} is missing: nobody can be mailed a token.", _secret_line(name)
         for weakness in _weaknesses(secret):
             yield f"{name} is {weakness}: whoever guesses it makes tokens for every user.", _secret_line(name)

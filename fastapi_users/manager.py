@@ -223,6 +223,9 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     _required_settings: ClassVar[tuple[str, ...]] = ()
     """Of a feature: what an application has to set beside it."""
 
+    _optional_secrets: ClassVar[tuple[str, ...]] = ("login_ticket_secret",)
+    """Of a feature, too: settings that hold a secret, in place of which ``None`` has another one do."""
+
     def __init__(
         self,
         user_db: BaseUserDatabase[models.UP, models.ID],
@@ -1436,7 +1439,6 @@ def _overrides(manager: Any, *names: str) -> bool:
     return any(getattr(type(manager), name) is not getattr(BaseUserManager, name) for name in names)
 
 
-_SECRETS = ("reset_password_token_secret", "verification_token_secret", "login_ticket_secret")
 _LIFETIMES = ("reset_password_token_lifetime_seconds", "verification_token_lifetime_seconds")
 
 
@@ -1449,12 +1451,13 @@ def _check_secrets(manager_class: type[BaseUserManager[Any, Any]]) -> None:
     is_strict = manager_class.strict is True
     check = refuse_weak_secret if is_strict else partial(warn_of_weak_secret, stacklevel=3)
     # What a base has is known already, unless it is this class that is strict.
-    for name in (name for name in _SECRETS if is_strict or name in vars(manager_class)):
+    names = secret_settings(manager_class)
+    for name in (name for name in names if is_strict or name in vars(manager_class)):
         secret, place = getattr(manager_class, name, None), f"{manager_class.__name__}.{name}"
         if isinstance(secret, str | SecretStr | list | tuple):
             for value in get_secret_values(secret):
                 check(value, place)
-        elif secret is None and name != "login_ticket_secret" and not _is_incomplete(manager_class):
+        elif secret is None and names[name] and not _is_incomplete(manager_class):
             if is_strict:
                 raise TypeError(f"{manager_class.__name__} is strict: set {name} in it.")
             warn_of_weak_secret(None, place, stacklevel=3)
@@ -1464,6 +1467,12 @@ def _check_secrets(manager_class: type[BaseUserManager[Any, Any]]) -> None:
             if is_strict:
                 raise ValueError(f"{place} has to be more than 0, since the class is strict.")
             warn_once(endless(place), stacklevel=3)
+
+
+def secret_settings(manager_class: type[BaseUserManager[Any, Any]]) -> dict[str, bool]:
+    """By their names, and whether there has to be one."""
+    optional = [name for base in manager_class.__mro__[::-1] for name in vars(base).get("_optional_secrets", ())]
+    return {"reset_password_token_secret": True, "verification_token_secret": True, **dict.fromkeys(optional, False)}
 
 
 def _is_incomplete(manager_class: type[Any]) -> bool:

@@ -109,6 +109,7 @@ class SessionsMixin(BaseUserManager[UP, ID]):
     """
 
     _required_settings: ClassVar[tuple[str, ...]] = ("sessions_model",)
+    _optional_secrets: ClassVar[tuple[str, ...]] = ("sessions_secret",)
 
     sessions_model: Any
     sessions_secret: Any = None
@@ -225,7 +226,10 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         now = _now()
         due = now - timedelta(seconds=self.sessions_last_seen_seconds)
         if session.last_seen_at <= due and self._may_commit():
-            await self._update_sessions({"id": session_id, "last_seen_at": at_most(due)}, {"last_seen_at": now})
+            try:
+                await self._update_sessions({"id": session_id, "last_seen_at": at_most(due)}, {"last_seen_at": now})
+            except Exception as error:  # noqa: BLE001 -- of any database; a note, for the lack of which no request fails
+                await self._recover(error)
             await self._restore(user)
         return found
 
@@ -249,11 +253,19 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         await self._restore(user)
         await self._seam_event(SessionEnded(user_id=user_id, request=facts, session_id=session_id, by=by))
 
-    async def end_session_of(self, refresh_token: str) -> None:
+    async def end_session_of(self, refresh_token: str, *, request: Request | None = None) -> None:
         """Log out with a refresh token, however old: whoever has one may end its session, and nothing else."""
         token = unseal(refresh_token, self._session_keys())
-        if token is not None:
-            await self._delete_sessions({"id": token.session_id})
+        session = None if token is None else await self._live_session(token.session_id)
+        if session is None:
+            return
+        session_id, user_id, facts = session.id, self.parse_id(session.user_id), await self._facts(request)
+        if await self._delete_sessions({"id": session_id}):
+            await self._seam_event(SessionEnded(user_id=user_id, request=facts, session_id=session_id, by="logout"))
+
+    def has_issued(self, refresh_token: str) -> bool:
+        """Whether it is one of ours, be it dead by now: who comes with such a token guesses nothing."""
+        return unseal(refresh_token, self._session_keys()) is not None
 
     async def end_all_sessions(self, user: UP, *, except_ids: list[UUID] | None = None) -> int:
         """All but these, and tell how many those were."""

@@ -1,6 +1,6 @@
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 from uuid import UUID
 
 from fastapi_users.models import ID
@@ -30,9 +30,6 @@ class SessionProtocol(Protocol[ID]):
     last_seen_at: datetime
     expires_at: datetime
     ends_at: datetime
-
-
-SP = TypeVar("SP", bound=SessionProtocol[Any])
 
 
 @dataclass(kw_only=True)

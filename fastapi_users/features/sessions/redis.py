@@ -55,7 +55,7 @@ class RedisSessionStore:
         return sum([await self._update(row.id, where, values) for row in await self.list(where)])
 
     async def delete_where(self, where: Where) -> int:
-        return sum([await self._delete(row) for row in await self.list(where)])
+        return sum([await self._delete(row, where) for row in await self.list(where)])
 
     async def _update(self, session_id: UUID, where: Where, values: Mapping[str, Any]) -> int:
         key = self._key(session_id)
@@ -75,10 +75,22 @@ class RedisSessionStore:
                     continue  # somebody else has changed it: perhaps the condition holds no more
                 return 1
 
-    async def _delete(self, row: Session) -> int:
-        deleted: int = await self.redis.delete(self._key(row.id))
-        await self.redis.srem(self._index(row.user_id), str(row.id))
-        return deleted
+    async def _delete(self, found: Session, where: Where) -> int:
+        key = self._key(found.id)
+        async with self.redis.pipeline(transaction=True) as pipeline:
+            while True:
+                await pipeline.watch(key)
+                row = _read(await pipeline.get(key))
+                if row is None or not _matches(row, where):
+                    return 0
+                pipeline.multi()  # type: ignore[no-untyped-call]  # redis-py's
+                pipeline.delete(key)
+                pipeline.srem(self._index(row.user_id), str(row.id))
+                try:
+                    await pipeline.execute()
+                except WatchError:
+                    continue  # the same
+                return 1
 
     async def _candidates(self, where: Where) -> AsyncIterator[Session | None]:
         """Rows among which are all that the condition can select; ``None`` for what is gone by now."""

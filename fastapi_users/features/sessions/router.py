@@ -126,12 +126,13 @@ def _add_refresh_routes(
         responses=csrf_responses([backend]),
     )
     async def revoke(
+        request: Request,
         refresh_token: str | None = Depends(read_refresh_token),
         path: str = Depends(get_path),
         user_manager: SessionsMixin[models.UP, models.ID] = Depends(get_user_manager),
     ) -> Response:
         """Log out without an access token. As in RFC 7009, a token that does not count is no error."""
-        await user_manager.end_session_of(refresh_token or "")
+        await user_manager.end_session_of(refresh_token or "", request=request)
         response = Response(status_code=status.HTTP_204_NO_CONTENT)
         if isinstance(backend.transport, CookieTransport):
             response = await backend.transport.get_logout_response()
@@ -302,8 +303,10 @@ async def _refresh(
         return await user_manager.refresh_session(
             refresh_token, request=request, requires_verification=requires_verification
         )
-    except InvalidRefreshToken:
-        await report_failure(user_manager, check, user=None)
+    except InvalidRefreshToken as error:
+        # Not for tokens of ours that have ended: an office whose sessions end would have no tries left to log in anew.
+        if isinstance(error, RefreshTokenReused) or not user_manager.has_issued(refresh_token):
+            await report_failure(user_manager, check, user=None)
         raise
 
 

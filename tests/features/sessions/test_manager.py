@@ -25,6 +25,7 @@ from fastapi_users.features.sessions import (
     RefreshTokenReused,
     RefreshTokenStrategy,
     Session,
+    SessionEnded,
     SessionNotExists,
     SessionsMixin,
 )
@@ -422,6 +423,52 @@ async def test_when_a_session_was_last_seen_is_written_once_a_minute(application
         assert seen["created_at"] == first["created_at"]
 
 
+async def test_who_reads_does_not_fail_because_another_one_has_just_noted_the_same(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose note is a lost race depends on the isolation of the database: PostgreSQL's REPEATABLE READ, for one."""
+    client = await application.log_in()
+    tries: list[Any] = []
+
+    async def lose(where: Any, _values: Any) -> int:
+        tries.append(where)
+        raise OSError("could not serialize access")
+
+    class Losing:
+        def __init__(self, rows: Any) -> None:
+            self.rows = rows
+
+        def __getattr__(self, name: str) -> Any:
+            return lose if name == "update_where" else getattr(self.rows, name)
+
+    rows_of = SessionsMixin._session_rows
+    monkeypatch.setattr(SessionsMixin, "_session_rows", lambda manager: Losing(rows_of(manager)))
+    monkeypatch.setattr(application.manager_class, "sessions_last_seen_seconds", 0)
+
+    assert await client.me() == 200
+    assert len(tries) > 1
+    assert len(await client.sessions()) == 1
+
+
+async def test_readers_at_once_all_read_in_whatever_isolation(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"isolation_level": "REPEATABLE READ"}
+    settings = {"sessions_last_seen_seconds": 0}
+    async with application_on("postgresql, asyncpg", tmp_path, settings=settings) as application:
+        await application.register()
+        application.engine.sync_engine.update_execution_options(**options)
+        client = await application.log_in()
+        statuses: list[int] = []
+
+        async def read() -> None:
+            statuses.append(await client.me())
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(20):
+                tasks.start_soon(read)
+
+    assert statuses == [200] * 20
+
+
 async def test_everywhere_else_means_the_other_backends_too(application: Application) -> None:
     own, bearer, cookie = [await application.log_in(name) for name in ("bearer", "bearer", "cookie")]
 
@@ -472,15 +519,22 @@ async def test_a_session_ends_with_its_refresh_token_alone(application: Applicat
     with frozen_clock() as clock:
         for backend in ("bearer", "cookie"):
             client = await application.log_in(backend)
-            first = client.refresh_token
+            first, own_id = client.refresh_token, await client.own_id()
             await client.refresh()
             clock.advance(seconds=901)
             assert (await client.http.post(f"/{backend}/logout")).status_code == 401
 
+            application.events.clear()
             assert (await client.present(first, "refresh/revoke")).status_code == 204
+            (ended,) = application.events
+            assert isinstance(ended, SessionEnded)
+            assert (str(ended.session_id), ended.by) == (own_id, "logout")
 
             assert refusal(await client.refresh()) == BAD
-            assert (await client.present("nonsense", "refresh/revoke")).status_code == 204
+            application.events.clear()
+            for token in ("nonsense", first):
+                assert (await client.present(token, "refresh/revoke")).status_code == 204
+            assert application.events == []
 
 
 @pytest.mark.parametrize(

@@ -204,3 +204,25 @@ async def test_a_change_that_comes_between_look_and_change_is_looked_at(
     assert await store.update_where({"id": row.id, "digest": "D"}, {"generation": 7}) == changed
     (found,) = await store.list({})
     assert (getattr(found, other), found.generation) == ("E", 7 * changed)
+
+
+@pytest.mark.parametrize(("other", "deleted"), [("digest", 0), ("agent", 1)])
+async def test_a_row_is_deleted_only_as_it_was_asked_for(
+    store: RedisSessionStore, monkeypatch: pytest.MonkeyPatch, other: str, deleted: int
+) -> None:
+    """A change of the password ends the sessions of the old one, and spares the one that made it."""
+    row = await store.create(values())
+    get, others = Pipeline.get, [other]
+
+    async def get_and_be_late(pipeline: Any, key: str) -> Any:
+        found = await get(pipeline, key)
+        for name in others:
+            others.remove(name)
+            assert await store.update_where({"id": row.id}, {name: "E"}) == 1
+        return found
+
+    monkeypatch.setattr(Pipeline, "get", get_and_be_late)
+
+    assert await store.delete_where({"id": row.id, "digest": "D"}) == deleted
+    assert len(await store.list({})) == 1 - deleted
+    assert await store.redis.scard("fastapi_users_sessions_of:[test]*:7") == 1 - deleted

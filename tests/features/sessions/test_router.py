@@ -11,11 +11,12 @@ from fastapi.routing import APIRoute
 
 from fastapi_users.authentication.login import CredentialCheck
 from fastapi_users.events import Event, LoginFailed
+from fastapi_users.exceptions import InsecureSecretWarning
 from fastapi_users.features import sessions
 from fastapi_users.features.sessions import SessionsErrorCode, get_sessions_admin_router, get_sessions_router
 from fastapi_users.testing import frozen_clock
 from tests.features.sessions.application import EMAIL, Application, Client, application_on
-from tests.world import PASSWORD
+from tests.world import PASSWORD, SECRET
 
 
 async def test_a_page_of_another_site_refreshes_nothing(tmp_path: Path) -> None:
@@ -96,6 +97,29 @@ async def test_a_failed_refresh_goes_through_the_seams_of_credentials(
     assert failures == [("refresh", None)]
     (event,) = [event for event in app.events if isinstance(event, LoginFailed)]
     assert (event.method, event.identifier) == ("refresh", None)
+
+
+async def test_a_dead_token_of_ours_is_no_guess_and_a_stolen_one_is(
+    app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An office whose sessions have ended comes with all of them, and has to log in anew from the same address."""
+    failures: list[str] = []
+
+    async def failed(_manager: Any, check: CredentialCheck, user: Any) -> None:
+        failures.append(check.method)
+
+    monkeypatch.setattr(app.manager_class, "_seam_credentials_failed", failed)
+    with frozen_clock() as clock:
+        client = await app.log_in()
+        first = client.refresh_token
+        await client.refresh()
+        clock.advance(seconds=11)
+        assert (await client.present(first)).json() == {"detail": "SESSIONS_REFRESH_TOKEN_REUSED"}
+        assert failures == ["refresh"]
+
+        for token in (first, client.refresh_token):
+            assert (await client.present(token)).json() == {"detail": "SESSIONS_BAD_REFRESH_TOKEN"}
+        assert failures == ["refresh"]
 
 
 async def test_who_is_not_verified_is_let_in_where_that_is_not_asked_for(tmp_path: Path) -> None:
@@ -199,3 +223,12 @@ async def test_the_page_names_the_routes_codes_and_events_and_nothing_else(app: 
     assert set(re.findall(r"^\| `([A-Z]+ /\S+)` \| `(\S+)` \|", text, re.MULTILINE)) == routes
     assert set(re.findall(r"^\| `(SESSIONS_\w+)` \|", text, re.MULTILINE)) == {code.value for code in SessionsErrorCode}
     assert set(re.findall(r"^\| `([A-Z][a-z]\w+)` \|", text, re.MULTILINE)) == events
+
+
+@pytest.mark.parametrize("secret", ["", ["short", SECRET]], ids=["empty", "one of two"])
+async def test_a_weak_key_of_refresh_tokens_is_refused_where_that_is_strict(secret: Any, app: Application) -> None:
+    with pytest.raises(ValueError, match=r"Strict\.sessions_secret"):
+        type("Strict", (app.manager_class,), {"strict": True, "sessions_secret": secret})
+    with pytest.warns(InsecureSecretWarning, match=r"Lax\.sessions_secret"):
+        type("Lax", (app.manager_class,), {"sessions_secret": secret})
+    type("Strong", (app.manager_class,), {"strict": True, "sessions_secret": SECRET})
