@@ -1196,7 +1196,7 @@ async def test_a_token_is_read_itself_where_another_may_be_found_for_it(tmp_path
         for table in (Token, LooseToken):
             tokens = SQLAlchemyAccessTokenDatabase[Any](session, table)
             await tokens.create({"token": "stored", "user_id": ann.id})
-            row = await tokens.get_by_token_with_user("STORED" if table is Token else "stored", None, users)
+            row: Any = await tokens.get_by_token_with_user("STORED" if table is Token else "stored", None, users)
             assert (row.token, row.user_id) == ("stored", ann.id)
             assert await tokens.get_by_token_with_user("\u017ftored", None, users) is None
     await engine.dispose()
