@@ -656,8 +656,8 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         if state is None or state.expired_attributes or not state.persistent:
             return False
         session: Session = getattr(self.session, "sync_session", None) or self._calls.sync_session
-        # To ask for the set of the deleted ones makes it, which costs more than all of this.
-        return state.session is session and not (session._deleted and user in session.deleted)  # noqa: SLF001
+        has_deleted = bool(session._deleted)  # noqa: SLF001 -- to ask for the set makes it, at more cost than all of this
+        return state.session is session and not (has_deleted and user in session.deleted)
 
     def _get_last_read(self, id: ID) -> UP | None:
         """Once, and soon: whoever looks again, on a WebSocket say, wants to see what others have changed meanwhile."""
