@@ -231,7 +231,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         user_db: BaseUserDatabase[models.UP, models.ID],
         password_helper: PasswordHelperProtocol | None = None,
     ) -> None:
-        if isinstance(user_db, _UNSOLVED):
+        if not isinstance(user_db, BaseUserDatabase) and isinstance(user_db, _UNSOLVED):
             raise TypeError(
                 f"{type(self).__name__} got something that FastAPI has not solved for a user_db: take it as a parameter of "
                 "a dependency, as in def get_user_manager(user_db=Depends(get_user_db)), and give that to FastAPIUsers."

@@ -17,6 +17,7 @@ from fastapi_users.jwt import (
     decode_jwt,
     generate_jwt,
     get_secret_values,
+    has_signature,
     key_length_weakness,
     load_verifying_key,
     read_key_id,
@@ -80,6 +81,26 @@ def test_of_several_secrets_the_newest_signs_and_all_verify(secrets: SecretsType
         decode_jwt(generate_jwt(CLAIMS, secrets), OLD, ["here"])
     with pytest.raises(jwt.InvalidSignatureError):
         decode_jwt(generate_jwt(CLAIMS, REMOVED), secrets, ["here"])
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
+def test_a_signature_that_none_of_the_secrets_made_is_known_without_a_look_at_the_rest(algorithm: str) -> None:
+    token = generate_jwt(CLAIMS, SECRET * 2, algorithm=algorithm)
+    assert has_signature(token, [REMOVED, SECRET * 2], algorithm)
+    assert not has_signature(token, [REMOVED, OLD], algorithm)
+    assert not has_signature(token[:-8], [SECRET * 2], algorithm)
+
+
+@pytest.mark.parametrize("token", ["", "x", "no.token", "h.p.\u00e9", "\ud800.p.c2ln", "h.p.x"])
+def test_of_what_is_no_token_pyjwt_says_what_is_wrong(token: str) -> None:
+    with pytest.raises(jwt.PyJWTError):
+        decode_jwt(token, SECRET, ["here"])
+    assert isinstance(has_signature(token, [SECRET], "HS256"), bool)
+
+
+def test_of_signatures_that_are_no_hmac_nothing_is_said() -> None:
+    assert has_signature("h.p.x", [SECRET], "ES256")
+    assert has_signature("h.p.x", [SECRET], "unknown")
 
 
 def test_an_older_secret_verifies_nothing_that_has_expired_or_is_for_others() -> None:

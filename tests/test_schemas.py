@@ -240,3 +240,13 @@ def test_the_repr_of_what_was_sent_holds_no_password() -> None:
     ]
     assert "ann@example.org" in repr(sent)
     assert "a password" not in repr(sent)
+
+
+def test_a_stored_address_that_breaks_a_rule_of_the_schema_is_shown_all_the_same() -> None:
+    class UserRead(schemas.BaseUser[int]):
+        model_config = ConfigDict(str_max_length=10, str_to_lower=True)
+
+    assert UserRead(id=1, email="Ann@EXAMPLE.org").email == "Ann@EXAMPLE.org"
+    assert UserRead(id=1, email="A@Example.org"[:10]).email == "a@example."
+    with pytest.raises(ValidationError):
+        UserRead.model_validate({"id": 1, "email": 7})

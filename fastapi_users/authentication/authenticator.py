@@ -23,8 +23,8 @@ from fastapi_users import models
 from fastapi_users.authentication.backend import AuthenticationBackend
 from fastapi_users.authentication.fresh import ReauthenticationRequired, refuse_stale
 from fastapi_users.authentication.resolution import (
+    KnownSessions,
     Session,
-    find_once,
     read_early,
     strategy_dependency,
 )
@@ -133,8 +133,8 @@ class Authenticator(Generic[models.UP, models.ID]):
         flags = _flags(optional=optional, active=active, verified=verified, superuser=superuser, fresh=fresh)
         authenticator = self if preferred is None else self._preferring(preferred)
 
-        async def current_user_token_dependency(*args: Any, **kwargs: Any) -> Any:
-            return await authenticator._resolve(flags, args, kwargs)  # noqa: SLF001 -- of this very class
+        def current_user_token_dependency(**kwargs: Any) -> Any:
+            return authenticator._resolve(flags, kwargs)  # noqa: SLF001 -- of this very class
 
         signature = self._get_resolved_signature(get_enabled_backends, optional=optional)
         return _with_parameters(signature, current_user_token_dependency)
@@ -179,8 +179,8 @@ class Authenticator(Generic[models.UP, models.ID]):
         """
         flags = _flags(optional=optional, active=active, verified=verified, superuser=superuser, fresh=fresh)
 
-        async def current_user_dependency(*args: Any, **kwargs: Any) -> Any:
-            user, _ = await self._resolve(flags, args, kwargs)
+        async def current_user_dependency(**kwargs: Any) -> Any:
+            user, _ = await self._resolve(flags, kwargs)
             return user
 
         signature = self._get_resolved_signature(get_enabled_backends, optional=optional)
@@ -342,15 +342,20 @@ class Authenticator(Generic[models.UP, models.ID]):
         session = await _find_session(self._get_candidates(kwargs), user_manager)
         return await self._decide(session, kwargs, user_manager=user_manager, **flags)
 
-    async def _resolve(
-        self, flags: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[models.UP | None, str | None]:
+    async def _resolve(self, flags: dict[str, Any], kwargs: dict[str, Any]) -> tuple[models.UP | None, str | None]:
         """What :meth:`_authenticate` gives, with one look per request, however many dependencies ask."""
         connection: HTTPConnection | None = kwargs.pop(_CONNECTION, None)
         if connection is None or self._is_replaced:
-            return await self._authenticate(*args, **flags, **kwargs)
+            return await self._authenticate(**flags, **kwargs)
         candidates, user_manager = self._get_candidates(kwargs), kwargs["user_manager"]
-        session = await find_once(connection.scope, user_manager, candidates, _find_session)
+        session: Session | None = None
+        if candidates:
+            known = KnownSessions(connection.scope, user_manager, candidates)
+            session = known.get()
+            if session is None:
+                session = await _find_session(candidates, user_manager)
+                if session is not None:
+                    known.put(session)
         return await self._decide(session, kwargs, user_manager=user_manager, **flags)
 
     @property
@@ -508,11 +513,10 @@ def _with_parameters(signature: Signature, function: F) -> F:
     defaults = [parameter.default for parameter in signature.parameters.values()]  # of the last ones
     resolved: Any = FunctionType(
         template.__code__,
-        template.__globals__,
+        {**template.__globals__, _CALLED: function},
         function.__name__,
         tuple(default for default in defaults if default is not Parameter.empty),
     )
-    resolved.__kwdefaults__ = {_FUNCTION: function}
     resolved.__signature__ = signature
     resolved.__module__, resolved.__qualname__, resolved.__doc__ = (
         function.__module__,
@@ -526,13 +530,8 @@ def _with_parameters(signature: Signature, function: F) -> F:
 def _with_parameters_named(names: tuple[str, ...]) -> Callable[..., Any]:
     """To compile one takes longer than FastAPI does with a whole route, so that those with the same parameters share it."""
     parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in names]
-
-    async def call(**kwargs: Any) -> Any:
-        return await kwargs.pop(_FUNCTION)(**kwargs)
-
-    template: Callable[..., Any] = with_signature(
-        Signature([*parameters, Parameter(_FUNCTION, Parameter.KEYWORD_ONLY)])
-    )(call)
+    # Of any coroutine function: what it calls is put in its place by the caller.
+    template: Callable[..., Any] = with_signature(Signature(parameters), func_name="call")(_find_session)
     return template
 
 
@@ -545,7 +544,7 @@ def _flags(**flags: Any) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if name != "fresh" or value is not None}
 
 
-_FUNCTION = "function_to_call"  # no name of a backend
+_CALLED = "_func_impl_"  # makefun's name for what the function that it made calls
 _CONNECTION = "connection_that_asks"  # no name of a backend either
 _RESPONSE = "response_to_hand_tokens_over_with"  # no name of a backend
 # Whose tokens come in the header Authorization.
@@ -577,9 +576,7 @@ def _refused(
 ) -> HTTPException:
     """With the challenge of RFC 6750, section 3, where there is a backend for it: whether what came was not it."""
     names = [
-        name_to_variable_name(backend.name)
-        for backend in backends
-        if isinstance(backend.transport.scheme, _OF_AUTHORIZATION)
+        _variable_name(backend.name) for backend in backends if isinstance(backend.transport.scheme, _OF_AUTHORIZATION)
     ]
     is_challenge = bool(names) and refusal == status.HTTP_401_UNAUTHORIZED
     challenge = 'Bearer error="invalid_token"' if any(tokens.get(name) for name in names) else "Bearer"

@@ -6,7 +6,7 @@ could share a user.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, update_wrapper
 from inspect import Parameter, Signature
 from typing import Any, NamedTuple, cast
@@ -145,29 +145,29 @@ class Session(NamedTuple):
 _SESSIONS = "fastapi_users.sessions"
 
 
-async def find_once(
-    scope: Any,
-    user_manager: Any,
-    candidates: Sequence[tuple[Any, str]],
-    find: Callable[[Sequence[tuple[Any, str]], Any], Awaitable[Session | None]],
-) -> Session | None:
-    """The session that was found before in this request, if it was asked for in the very same way.
+class KnownSessions:
+    """Of one request, so that it looks for its user once, however many dependencies ask.
 
-    The same manager, the same strategies in the same order, the same tokens: reading them again would tell nothing new.
-    Whether its user may pass is asked by each dependency anew.
+    A session that was found before is found again if it is asked for in the very same way: with the same manager, the same
+    strategies in the same order, the same tokens. Reading them again would tell nothing new. Whether its user may pass is
+    asked by each dependency anew.
 
-    :param candidates: the strategies and tokens among which ``find`` finds it.
+    :param candidates: the strategies and tokens among which it is found.
     """
-    known: dict[Any, Any] = scope.setdefault(_SESSIONS, {})
-    # Of objects that the entry keeps alive, so that no others get their ids.
-    key = (id(user_manager), *[(id(strategy), token) for strategy, token in candidates])
-    entry = known.get(key)
-    if entry is not None:
+
+    def __init__(self, scope: Any, user_manager: Any, candidates: Sequence[tuple[Any, str]]) -> None:
+        self._known: dict[Any, Any] = scope.setdefault(_SESSIONS, {})
+        self._asked = user_manager, candidates
+        # Of objects that an entry keeps alive, so that no others get their ids.
+        self._key = (id(user_manager), *[(id(strategy), token) for strategy, token in candidates])
+
+    def get(self) -> Session | None:
+        entry = self._known.get(self._key)
+        if entry is None:
+            return None
         session: Session = entry[0]
-        user_db = getattr(user_manager, "user_db", None)
-        if not isinstance(user_db, BaseUserDatabase) or user_db.is_at_hand(session.user):
-            return session
-    found = await find(candidates, user_manager)
-    if found is not None:
-        known[key] = (found, user_manager, candidates)
-    return found
+        user_db = getattr(self._asked[0], "user_db", None)
+        return session if not isinstance(user_db, BaseUserDatabase) or user_db.is_at_hand(session.user) else None
+
+    def put(self, session: Session) -> None:
+        self._known[self._key] = session, self._asked

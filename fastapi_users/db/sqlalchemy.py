@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from functools import lru_cache, partial
 from operator import eq, ge, gt, le, lt, ne
 from time import monotonic
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -504,7 +505,7 @@ class _SessionCalls:
 
     @property
     def open_transaction(self) -> "_OpenTransaction | None":
-        return cast("_OpenTransaction | None", self.session.info.get(_OpenTransaction))
+        return cast("_OpenTransaction | None", self.sync_session.info.get(_OpenTransaction))
 
     async def complete(self, row: Any, *, is_new: bool = False) -> None:
         """Load what reading the row would otherwise load one by one, which an async session cannot do."""
@@ -654,8 +655,9 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         state: Any = getattr(user, "_sa_instance_state", None)
         if state is None or state.expired_attributes or not state.persistent:
             return False
-        session = self._calls.sync_session
-        return state.session is session and user not in session.deleted
+        session: Session = getattr(self.session, "sync_session", None) or self._calls.sync_session
+        has_deleted = bool(session._deleted)  # noqa: SLF001 -- to ask for the set makes it, at more cost than all of this
+        return state.session is session and not (has_deleted and user in session.deleted)
 
     def _get_last_read(self, id: ID) -> UP | None:
         """Once, and soon: whoever looks again, on a WebSocket say, wants to see what others have changed meanwhile."""
@@ -663,9 +665,9 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         self._last_read = None
         if monotonic() - moment > _SOON_SECONDS:
             return None
-        calls = self._calls
-        is_running = transaction is not None and calls.sync_session.get_transaction() is transaction
-        is_plain_read = calls.open_transaction is None  # and not one that wants to see what others have changed
+        session: Session = getattr(self.session, "sync_session", None) or self._calls.sync_session
+        is_running = transaction is not None and session.get_transaction() is transaction
+        is_plain_read = _OpenTransaction not in session.info  # and not one that wants to see what others have changed
         is_known = is_running and is_plain_read and not self._overrides_look_up and self.is_at_hand(user)
         return user if is_known and user.id == id and not _ran_more_since(moment, transaction) else None
 
@@ -973,12 +975,26 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         options = {} if is_lock else _LOOK_UP
         return cast("UP | None", await self._calls.execute(statement, _first_user, **options))
 
-    async def _look_up(self, build: "_LookUp", value: Any) -> UP | None:
-        """By a statement that was built once; or through an override of :meth:`_get_user`, which may add to it."""
+    def _look_up(self, build: "_LookUp", value: Any) -> Awaitable[UP | None]:
+        """By a statement that was built once; or through an override of :meth:`_get_user`, which may add to it.
+
+        Not a coroutine of its own, each of which is resumed whenever the database has answered.
+        """
         if self._overrides_look_up:
-            return await self._get_user(build(self.user_table, value))
+            return self._get_user(build(self.user_table, value))
+        return self._read(_prepared(build, self.user_table), {"value": value})
+
+    def _may_read_owner_of(self, token: str) -> bool:
+        """Whether the user of a token may be read without its row, which would be a twentieth of the request: not past a
+        look-up of the application's, nor where what is found may be another token than the one that was asked for.
+        """
+        is_ours = not self._overrides_look_up and getattr(self.get_with_user, "__func__", None) is _GET_WITH_USER
+        return is_ours and token.isascii() and self._dialect not in _MYSQL
+
+    async def _read(self, statement: Select[Any], values: Mapping[str, Any]) -> UP | None:
+        """By a statement of ours, whose user is at hand then."""
         calls = self._calls
-        user = await calls.execute(_prepared(build, self.user_table), _first_user, {"value": value})
+        user = await calls.execute(statement, _first_user, values)
         if user is not None:
             self._last_read = calls.sync_session.get_transaction(), user, monotonic()
         return cast("UP | None", user)
@@ -1058,6 +1074,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
 
 
 _UPDATE = SQLAlchemyUserDatabase.update
+_GET_WITH_USER = SQLAlchemyUserDatabase.get_with_user
 _GET_USER = SQLAlchemyUserDatabase._get_user  # noqa: SLF001 -- to know it from what applications put in its place
 _LookUp = Callable[[type[Any], Any], Select[Any]]
 _SOON_SECONDS = 1.0
@@ -1066,7 +1083,7 @@ _OF_WRITES = ("before_flush", "after_flush", "after_flush_postexec", "before_com
 
 
 def _first_user(result: Result[Any]) -> Any:
-    return result.unique().scalars().first()
+    return result.unique().scalar()
 
 
 def _first_unique(result: Result[Any]) -> Any:
@@ -1106,6 +1123,20 @@ def _with_user(users: type[Any], model: type[Any], user_id: str, shape: Any) -> 
     for name, operator in shape:
         place = bindparam(f"value_{name}", type_=_column(model, name).type, expanding=operator in ("in", "not in"))
         statement = statement.where(_condition(_column(model, name), Condition(operator, place) if operator else place))
+    return statement.execution_options(**_LOOK_UP)
+
+
+@lru_cache(maxsize=256)
+def _owner_of_token(users: type[Any], tokens: type[Any], *, is_limited: bool) -> Any:
+    """``None`` where the table may compare tokens in a way of its own, or where both are not in one database."""
+    token, owner_id = _column(tokens, "token"), _column(tokens, "user_id")
+    compares_exactly = type(token.type) is String and token.type.collation is None
+    if not compares_exactly or not _own_columns(tokens, "user_id") or not _refers_to_users(owner_id, users):
+        return None
+    statement = select(users).join(tokens, owner_id == users.id).where(token == bindparam("token"))
+    if is_limited:
+        created_at = _column(tokens, "created_at")
+        statement = statement.where(created_at >= bindparam("oldest", type_=created_at.type))
     return statement.execution_options(**_LOOK_UP)
 
 
@@ -1181,10 +1212,20 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
     async def get_by_token_with_user(
         self, token: str, max_age: datetime | None, user_db: BaseUserDatabase[Any, Any]
     ) -> AP | None:
-        """The same, and what ``user_db`` is asked for next comes along where that can be."""
+        """The same, and what ``user_db`` is asked for next comes along where that can be. Of what comes back, ``token``
+        and ``user_id`` are filled in.
+        """
         is_overridden = getattr(self.get_by_token, "__func__", None) is not SQLAlchemyAccessTokenDatabase.get_by_token
         if is_overridden or getattr(user_db, "session", None) is not self.session or "\0" in token:
             return await self.get_by_token(token, max_age)
+        if isinstance(user_db, SQLAlchemyUserDatabase) and user_db._may_read_owner_of(token):  # noqa: SLF001 -- ours
+            user_table: Any = user_db.user_table
+            statement = _owner_of_token(
+                user_table, cast("Any", self.access_token_table), is_limited=max_age is not None
+            )
+            if statement is not None:
+                user: Any = await user_db._read(statement, {"token": token, "oldest": max_age})  # noqa: SLF001 -- ours
+                return None if user is None else cast("AP", SimpleNamespace(token=token, user_id=user.id))
         created: Where = {} if max_age is None else {"created_at": at_least(max_age)}
         return await user_db.get_with_user(self.access_token_table, {"token": token, **created})
 

@@ -2,6 +2,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from enum import Enum
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, TypeVar
 
@@ -177,17 +178,20 @@ class SafeRoute(APIRoute):
     """
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_uncached(message: Message) -> None:
+        def send_uncached(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).setdefault("Cache-Control", "no-store")
-            await send(message)
+            return send(message)
 
         after_response = collect(scope)
         try:
             await super().handle(scope, receive, send_uncached)
         finally:  # also when a hook failed: what has happened before it has happened all the same
             after_response.while_open.close()
-            await after_response.when_closed.run()
+            if after_response.when_closed.waiting:
+                await after_response.when_closed.run()
+            else:  # as after nearly every request: a scope of anyio costs as much as this route does otherwise
+                after_response.when_closed.close()
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -206,10 +210,7 @@ class SafeRoute(APIRoute):
                 safe_error = RequestValidationError([error_item])
             raise safe_error
 
-        async def handle_safely(request: Request) -> Response:
-            return await _answer_first(request, handle_masking)
-
-        return handle_safely
+        return partial(_answer_first, handle=handle_masking)
 
 
 async def _answer_first(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -1139,3 +1139,64 @@ async def test_overrides_of_the_application_decide_who_the_user_of_a_token_is(wo
         found = await strategy.read_token(token, manager)
     assert found is not None
     assert found.email == "other@example.org"
+
+
+async def test_nothing_is_read_of_a_token_but_its_user(
+    session: AsyncSession, users: Users, token: str, world: World
+) -> None:
+    tokens = SQLAlchemyAccessTokenDatabase[AccessToken](session, AccessToken)
+    with recorded(world) as traffic:
+        for max_age in (OLDEST, None):
+            row = await tokens.get_by_token_with_user(token, max_age, users)
+            assert row is not None
+            assert (row.token, hasattr(row, "created_at")) == (token, False)
+            user = await users.get(row.user_id)
+            assert (user and user.email) == "ann@example.org"
+    assert traffic.statements == ["SELECT", "SELECT"]
+
+    later = datetime.now(timezone.utc) + timedelta(seconds=60)
+    assert await tokens.get_by_token_with_user(token, later, users) is None
+    assert await tokens.get_by_token_with_user("another", None, users) is None
+
+
+async def test_a_look_up_of_rows_with_their_users_that_is_the_application_s_is_asked(
+    session: AsyncSession, token: str
+) -> None:
+    class Own(Users):
+        async def get_with_user(self, model: Any, where: Any, *, user_id: str = "user_id") -> Any:
+            return None
+
+    tokens = SQLAlchemyAccessTokenDatabase[AccessToken](session, AccessToken)
+    assert await tokens.get_by_token_with_user(token, OLDEST, Own(session, User)) is None
+
+
+async def test_a_token_is_read_itself_where_another_may_be_found_for_it(tmp_path: Path) -> None:
+    """A digest that was stolen must not be sent in another spelling: the strategy looks at what is stored."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Person(SQLAlchemyBaseUserTable[int], Base):
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Token(SQLAlchemyBaseAccessTokenTable[int], Base):
+        token: Mapped[str] = mapped_column(String(43, collation="NOCASE"), primary_key=True)
+        user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
+
+    class LooseToken(SQLAlchemyBaseAccessTokenTable[int], Base):
+        __tablename__ = "loose_token"
+        user_id: Mapped[int]
+
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}")
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        users = SQLAlchemyUserDatabase[Person, int](session, Person)
+        ann = await users.create({"email": "ann@example.org", "hashed_password": "h"})
+        for table in (Token, LooseToken):
+            tokens = SQLAlchemyAccessTokenDatabase[Any](session, table)
+            await tokens.create({"token": "stored", "user_id": ann.id})
+            row: Any = await tokens.get_by_token_with_user("STORED" if table is Token else "stored", None, users)
+            assert (row.token, row.user_id) == ("stored", ann.id)
+            assert await tokens.get_by_token_with_user("\u017ftored", None, users) is None
+    await engine.dispose()

@@ -97,8 +97,11 @@ def token_digest(token: str) -> str:
     return "$" + urlsafe_b64encode(hashlib.sha256(token.encode()).digest()).decode()[:42]
 
 
+_DIGEST = re.compile(r"\$[\w-]{42}", re.ASCII)
+
+
 def is_digest(stored: str) -> bool:
-    return re.fullmatch(r"\$[\w-]{42}", stored, re.ASCII) is not None
+    return stored.startswith("$") and _DIGEST.fullmatch(stored) is not None
 
 
 def stored_forms(token: str, *, hash_tokens: bool) -> list[str]:

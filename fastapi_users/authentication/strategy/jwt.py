@@ -28,6 +28,7 @@ from fastapi_users.jwt import (
     decode_with_secret,
     generate_jwt,
     get_secret_values,
+    has_signature,
     is_asymmetric,
     is_symmetric,
     key_length_weakness,
@@ -109,7 +110,7 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
         user = await get_token_owner(claims["sub"], user_manager)
         if user is None or not self._fits_credentials(claims, key, user, user_manager):
             return None
-        return None if await self._is_revoked(token, claims, user) else user
+        return None if self.revoke is not None and await self._is_revoked(token, claims, user) else user
 
     async def read_authentication(self, token: str) -> Authentication | None:
         """From the claims ``auth_time`` (OpenID Connect Core, section 2) and ``amr`` (RFC 8176)."""
@@ -201,6 +202,8 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
             options: dict[str, Any] = {"verify_iat": False, **({"require": _REQUIRED} if self.strict else {})}
             keys, audience = self._keys(token), self.token_audience
             try:
+                if not has_signature(token, keys, self.algorithm):
+                    return {}, None
                 claims, key = decode_with_secret(token, keys, audience, [self.algorithm], options=options)
             except jwt.PyJWTError:
                 return {}, None
@@ -254,6 +257,9 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return _digest("user", *sorted(self.token_audience), str(user.id))
 
     def _check_settings(self) -> None:
+        is_usual = not self.strict and self.lifetime_seconds != 0 and type(self.secret) is str
+        if is_usual and secret_weakness(self.secret) is None:
+            return  # at once, since strategies are made for every request
         secrets_ = tuple(get_secret_values(self.secret)) if is_symmetric(self.algorithm) else ()
         if not self.strict:
             for secret in secrets_:
@@ -360,16 +366,18 @@ def _fingerprint(key: Any, user: Any) -> str | None:
     material = key.id if isinstance(key, VerifyingKey) else key
     if not (isinstance(password_hash, str) and isinstance(email, str) and isinstance(material, str)):
         return None
-    keyed = _keyed_hmac(material).copy()
-    keyed.update(f"{len(password_hash)}:{password_hash}{email}".encode("utf-8", "surrogatepass"))
-    return urlsafe_b64encode(keyed.digest()[:16])[:22].decode()
+    return _mark(material, password_hash, email)
+
+
+# The same user comes again with every request, of which this would be a hundredth. The stored hashes that are kept for it are
+# in good company: the secrets themselves are in the memory of the process.
+@lru_cache(maxsize=1024)
+def _mark(material: str, password_hash: str, email: str) -> str:
+    message = f"{len(password_hash)}:{password_hash}{email}".encode("utf-8", "surrogatepass")
+    return urlsafe_b64encode(hmac.digest(_mark_key(material), message, "sha256")[:16])[:22].decode()
 
 
 @lru_cache(maxsize=64)
-def _keyed_hmac(material: str) -> hmac.HMAC:
-    """With a key for this only, since nothing that is signed as a JWT begins with a zero byte.
-
-    Of the two hashes, the part that depends on the key is done once: ``hmac.digest`` does it for every request anew.
-    """
-    key = hmac.digest(material.encode("utf-8", "surrogatepass"), b"\0fastapi-users:session", "sha256")
-    return hmac.new(key, digestmod="sha256")
+def _mark_key(material: str) -> bytes:
+    """For this only, since nothing that is signed as a JWT begins with a zero byte."""
+    return hmac.digest(material.encode("utf-8", "surrogatepass"), b"\0fastapi-users:session", "sha256")

@@ -1,5 +1,5 @@
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta, timezone
 from itertools import chain
 from typing import Any, Generic
@@ -75,11 +75,11 @@ class DatabaseStrategy(Strategy[UP, ID], Generic[UP, ID, AP]):
                 return access_token
         return None
 
-    async def _look_up(self, stored: str, user_db: Any) -> AP | None:
+    def _look_up(self, stored: str, user_db: Any) -> Awaitable[AP | None]:
         if isinstance(user_db, BaseUserDatabase) and hasattr(type(self.database), "get_by_token_with_user"):  # ours
-            found: AP | None = await self.database.get_by_token_with_user(stored, self._oldest(), user_db)  # type: ignore[attr-defined]  # looked for above
+            found: Awaitable[AP | None] = self.database.get_by_token_with_user(stored, self._oldest(), user_db)  # type: ignore[attr-defined]  # looked for above
             return found
-        return await self.database.get_by_token(stored, self._oldest())
+        return self.database.get_by_token(stored, self._oldest())
 
     async def write_token(self, user: UP) -> str:
         """:raises CredentialsChanged: what the login proved counts no more: see ``proven_credentials``."""
