@@ -510,6 +510,8 @@ def _tell_schemes_apart(backends: Sequence[AuthenticationBackend[Any, Any]]) -> 
 def _with_parameters(signature: Signature, function: F) -> F:
     """Give a function of ``**kwargs`` the parameters that FastAPI has to resolve for it."""
     template: Any = _with_parameters_named(tuple(signature.parameters))
+    if _CALLED not in template.__globals__:  # a makefun that names it otherwise
+        return cast("F", with_signature(signature)(function))
     defaults = [parameter.default for parameter in signature.parameters.values()]  # of the last ones
     resolved: Any = FunctionType(
         template.__code__,

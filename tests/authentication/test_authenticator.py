@@ -134,6 +134,14 @@ async def test_the_first_backend_that_knows_its_token_decides() -> None:
     assert await ask(dependency, {"two": "root"}) == (200, ["root@example.org", "root"])
 
 
+async def test_nothing_hangs_on_how_makefun_names_what_a_function_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = await ask(authenticator(one).current_user(), {"one": "verified"})
+    monkeypatch.setattr("fastapi_users.authentication.authenticator._CALLED", "_another_name_")
+
+    assert await ask(authenticator(one).current_user(), {"one": "verified"}) == expected
+    assert expected[0] == 200
+
+
 async def test_a_request_can_choose_its_backends() -> None:
     async def get_enabled_backends(request: Request) -> Sequence[Backend]:
         return [two] if "only-two" in request.headers else [two, one]
