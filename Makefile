@@ -29,7 +29,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=16 --dist=worksteal --cov --cov-report=
 	@if [ -s .missing-services ]; then \
 		echo "Coverage is not judged, since some of the code is for $$(cat .missing-services)."; \
 		$(BIN)/coverage report; \

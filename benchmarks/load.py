@@ -137,19 +137,19 @@ async def serving(
     command += ["--no-access-log", "--log-level", "warning"]
     process = await asyncio.create_subprocess_exec(*command, cwd=folder, env={**side.environment, **settings})
     try:
-        await _answering(port, probe)
+        await _answering(process, port, probe)
         yield Server(port, process.pid)
     finally:
         process.terminate()
         await process.wait()
 
 
-async def _answering(port: int, probe: str) -> None:
-    for _ in range(300):
+async def _answering(process: asyncio.subprocess.Process, port: int, probe: str) -> None:
+    while process.returncode is None:
         if await _is_open(port, probe):
             return
         await asyncio.sleep(0.1)
-    raise RuntimeError("the server does not answer")
+    raise RuntimeError("the server has ended")
 
 
 async def _is_open(port: int, probe: str) -> bool:

@@ -19,7 +19,6 @@ from fastapi_users.jwt import get_secret_values, is_symmetric
 from fastapi_users.manager import BaseUserManager, secret_settings
 
 LONGEST_JWT_SECONDS = 24 * 60 * 60
-_MODEL_OF_VERSION_9 = "user_db_model"  # of Pydantic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +62,14 @@ async def find_missing_tables(user_manager: BaseUserManager[Any, Any], strategie
     """What the database has not got of the users, of the models of the manager, and of the tokens of the strategies."""
     findings = await _missing_of(user_manager.user_db, _place_of(type(user_manager.user_db)))
     kind = type(user_manager)
-    for name in dir(user_manager):
-        model = getattr(user_manager, name) if name.endswith("_model") and name != _MODEL_OF_VERSION_9 else None
+    required = [name for base in kind.__mro__ for name in vars(base).get("_required_settings", ())]
+    for name in dict.fromkeys(["one_time_secret_model", *(name for name in required if name.endswith("_model"))]):
+        model = getattr(user_manager, name, None)
         if not isinstance(model, type):  # none, or a store that takes its place
             continue
         try:
             store: Any = user_manager.user_db.store(model)
-        except NotImplementedError:
+        except (NotImplementedError, AttributeError):  # the latter of an adapter that is no BaseUserDatabase
             adapter = type(user_manager.user_db).__name__
             problem = f"{name} needs rows of its own, and {adapter} has no store(model)."
             findings.append(

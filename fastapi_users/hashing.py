@@ -102,7 +102,7 @@ class HashingPool:
 
     :ivar threads: how many hashes run at once; none at all is a ``ValueError``. By default one for each core that the
         process may use: an argon2 hash takes a core and 64 MiB, so that more would only cost memory.
-    :ivar max_waiting_per_thread: how many may wait for each thread, about ten seconds where a hash takes a tenth of one.
+    :ivar max_waiting_per_thread: how many may wait for each thread: 17 seconds where a hash takes a sixth of one.
         Whoever comes then is refused. ``None``: nobody is.
     :ivar niceness: by how much the threads give way to the event loop. For Linux, where a thread has a priority of its
         own, and for threads that are yet to start.

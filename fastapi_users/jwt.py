@@ -98,9 +98,9 @@ def _decode(
 def has_signature(encoded_jwt: str, secrets: Sequence[Any], algorithm: str) -> bool:
     """Whether one of the secrets made the signature: what has none of them PyJWT refuses as well, but only after it has
     looked at each character in Python, which is a quarter of the instructions of the answer. So this is for refusing
-    only. Of an algorithm that is not HMAC it says nothing: yes.
+    only. Of an algorithm that is not HMAC, and of bytes, it says nothing: yes.
     """
-    if algorithm not in _HMAC:
+    if algorithm not in _HMAC or not isinstance(encoded_jwt, str):
         return True
     known: Any = jwt.get_algorithm_by_name(algorithm)
     signed, _, signature = encoded_jwt.rpartition(".")

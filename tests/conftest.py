@@ -8,11 +8,8 @@ from hypothesis import settings
 from fastapi_users import insecure
 from fastapi_users.db import sqlalchemy
 from fastapi_users.hashing import hashing_pool
-from tests import services
-from tests.processes import pytest_sessionfinish, pytest_testnodedown  # noqa: F401 -- hooks
+from tests.processes import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown  # noqa: F401 -- hooks
 from tests.world import World
-
-MISSING_SERVICES = Path(__file__).parent.parent / ".missing-services"
 
 # Neither a slow machine nor chance decides whether the tests pass.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -22,14 +19,6 @@ settings.load_profile("repeatable")
 def pytest_configure() -> None:
     # A thread that ends leaves work for greenlet, in the midst of which coverage's tracer has hung on Python 3.11.
     hashing_pool.idle_seconds = 24 * 3600
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which servers the tests ran against, and leave a note for ``make test`` of those that were missing."""
-    terminalreporter.section("services")
-    terminalreporter.line(f"ran against: {'; '.join(sorted(services.ANSWERED))}")
-    terminalreporter.line(f"did not answer: {'; '.join(sorted(services.MISSING)) or 'none'}")
-    MISSING_SERVICES.write_text(" ".join(sorted(services.MISSING)), "utf-8")
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import pytest
 from pymongo import AsyncMongoClient
@@ -17,7 +18,17 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 # Of several processes that run the tests each has a database of its own, which its tests may empty.
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-REDIS_URL = os.environ.get("TEST_REDIS_URL", f"redis://127.0.0.1:6379/{15 - _WORKER}")
+
+
+def _database_of_worker(redis_url: str) -> str:
+    """The first one has the database that is named, the next ones those before."""
+    parts = urlsplit(redis_url)
+    number = int(parts.path.strip("/") or 15) - _WORKER
+    assert number >= 0, f"Redis has no database {number}: run the tests with less processes"
+    return parts._replace(path=f"/{number}").geturl()
+
+
+REDIS_URL = _database_of_worker(os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15"))
 POSTGRES_URL = os.environ.get("TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
 MARIADB_URL = os.environ.get("TEST_MARIADB_URL", "mysql://root@127.0.0.1:3306/mysql")
 MONGO_URL = os.environ.get("TEST_MONGO_URL")  # beside tests/mongo_server.py, which is always there

@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import fastapi_users
 from fastapi_users import BaseUserManager, events
+from fastapi_users.hashing import hashing_pool
 from fastapi_users.router import ErrorCode, get_jwks_router
 from tests.services import unavailable
 from tests.world import SECRET, UserCreate, UserRead, UserUpdate, World
@@ -64,6 +65,8 @@ def run(page: Path) -> ModuleType:
     # As an imported module would: classes of a page are looked up in theirs.
     with pytest.MonkeyPatch.context() as patch, mock.patch.dict(os.environ):
         patch.setitem(sys.modules, module.__name__, module)
+        for name in ("threads", "max_waiting_per_thread", "idle_seconds"):  # of the process, as it was before the page
+            patch.setattr(hashing_pool, name, getattr(hashing_pool, name))
         for block in FENCED.finditer(text):
             if block[1] == "python":
                 lines_above = text.count("\n", 0, block.start(2))

@@ -101,6 +101,7 @@ def test_of_what_is_no_token_pyjwt_says_what_is_wrong(token: str) -> None:
 def test_of_signatures_that_are_no_hmac_nothing_is_said() -> None:
     assert has_signature("h.p.x", [SECRET], "ES256")
     assert has_signature("h.p.x", [SECRET], "unknown")
+    assert has_signature(b"h.p.x", [SECRET], "HS256")  # type: ignore[arg-type]  # PyJWT takes it
 
 
 def test_an_older_secret_verifies_nothing_that_has_expired_or_is_for_others() -> None:

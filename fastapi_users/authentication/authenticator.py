@@ -133,8 +133,8 @@ class Authenticator(Generic[models.UP, models.ID]):
         flags = _flags(optional=optional, active=active, verified=verified, superuser=superuser, fresh=fresh)
         authenticator = self if preferred is None else self._preferring(preferred)
 
-        def current_user_token_dependency(**kwargs: Any) -> Any:
-            return authenticator._resolve(flags, kwargs)  # noqa: SLF001 -- of this very class
+        async def current_user_token_dependency(**kwargs: Any) -> Any:
+            return await authenticator._resolve(flags, kwargs)  # noqa: SLF001 -- of this very class
 
         signature = self._get_resolved_signature(get_enabled_backends, optional=optional)
         return _with_parameters(signature, current_user_token_dependency)

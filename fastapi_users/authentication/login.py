@@ -138,18 +138,26 @@ async def check_credentials(
 async def reporting_errors(
     user_manager: BaseUserManager[models.UP, models.ID], check: CredentialCheck, *, user: models.UP | None = None
 ) -> AsyncIterator[None]:
-    """Around the check itself, which applications override: what it raises is a failure as well, or nobody would count
-    the guesses of one that says so with an ``HTTPException``. One of 500 and above is the server's own, and none.
+    """Around the check itself, which applications override: what it raises in order to refuse is a failure as well, or
+    nobody would count the guesses of one that says so with an ``HTTPException``. An error of the server is none, since
+    whoever is right would be locked out by it.
     """
     try:
         yield
     except Exception as error:
-        is_of_the_server = (
-            isinstance(error, HTTPException) and error.status_code >= status.HTTP_500_INTERNAL_SERVER_ERROR
-        )
-        if not is_of_the_server:
+        if _is_refusal(error, check.request):
+            await user_manager._recover(error)
             await report_failure(user_manager, check, user=user)
         raise
+
+
+def _is_refusal(error: Exception, request: Request | None) -> bool:
+    """Whether the application answers with it: by a handler for it, where it is none that is answered anyway."""
+    if isinstance(error, HTTPException):
+        return error.status_code < status.HTTP_500_INTERNAL_SERVER_ERROR
+    handlers: Any = getattr(request and request.scope.get("app"), "exception_handlers", ())
+    is_handled = any(kind in handlers for kind in type(error).__mro__ if kind is not Exception)
+    return is_handled or isinstance(error, exceptions.FastAPIUsersException)
 
 
 async def report_failure(

@@ -82,7 +82,7 @@ R = TypeVar("R")
 UUID_ID = uuid.UUID
 _MYSQL = ("mysql", "mariadb")
 # Deadlock and conflict of isolation: the code of PostgreSQL (its documentation, appendix A), the number of MariaDB.
-_GIVEN_UP = ("40P01", "40001", 1213)
+_GIVEN_UP = ("40P01", "40001", 1213, 1020)
 
 
 class GUID(TypeDecorator[UUID_ID]):
@@ -656,7 +656,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         if state is None or state.expired_attributes or not state.persistent:
             return False
         session: Session = getattr(self.session, "sync_session", None) or self._calls.sync_session
-        has_deleted = bool(session._deleted)  # noqa: SLF001 -- to ask for the set makes it, at more cost than all of this
+        has_deleted = getattr(session, "_deleted", True)  # to ask for the set makes it, at more cost than all of this
         return state.session is session and not (has_deleted and user in session.deleted)
 
     def _get_last_read(self, id: ID) -> UP | None:
@@ -943,8 +943,8 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     def is_worth_another_try(self, error: Exception) -> bool:
         if not isinstance(error, DBAPIError):
             return False
-        codes = {getattr(error.orig, "sqlstate", None), *getattr(error.orig, "args", ())[:1]}
-        return not codes.isdisjoint(_GIVEN_UP)
+        codes = [getattr(error.orig, name, None) for name in ("sqlstate", "pgcode")]  # the latter is psycopg2's
+        return any(code in _GIVEN_UP for code in [*codes, *getattr(error.orig, "args", ())[:1]])
 
     async def release_connection(self) -> None:
         if self.releases_connections:
@@ -989,7 +989,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         look-up of the application's, nor where what is found may be another token than the one that was asked for.
         """
         is_ours = not self._overrides_look_up and getattr(self.get_with_user, "__func__", None) is _GET_WITH_USER
-        return is_ours and token.isascii() and self._dialect not in _MYSQL
+        return is_ours and token.isascii() and self._dialect in ("postgresql", "sqlite")
 
     async def _read(self, statement: Select[Any], values: Mapping[str, Any]) -> UP | None:
         """By a statement of ours, whose user is at hand then."""

@@ -271,6 +271,11 @@ async def test_of_many_first_logins_with_one_account_all_succeed_and_make_one_us
         assert len((await session.execute(select(OAuthAccount))).all()) == 1
 
 
+async def test_outside_of_a_transaction_an_account_is_kept_for_nobody(world: World) -> None:
+    async with world.session_maker() as session:
+        assert await world.make_manager(session).user_db.reserve_oauth_account("provider", "account-1")
+
+
 DEADLOCKS = {
     "postgresql, asyncpg": "DO $$ BEGIN RAISE EXCEPTION 'a deadlock' USING ERRCODE = '40P01'; END $$",
     "postgresql, psycopg": "DO $$ BEGIN RAISE EXCEPTION 'a conflict' USING ERRCODE = '40001'; END $$",
@@ -304,6 +309,30 @@ async def test_a_user_whom_the_database_gave_up_for_another_one_is_written_again
         async with world.session_maker() as session:
             users = (await session.execute(select(User))).unique().all()
     assert (len(tries), len(users)) == (3, 3 - times)
+
+
+class OfPsycopg2(Exception):
+    """Which is not installed: it is for the plain session only."""
+
+    pgcode = "40P01"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_worth_it"),
+    [
+        (DBAPIError("", {}, OfPsycopg2()), True),
+        (DBAPIError("", {}, Exception(1020, "Record has changed since last read")), True),
+        (DBAPIError("", {}, Exception(["of no known kind"])), False),
+        (DBAPIError("", {}, Exception()), False),
+        (OSError(1213), False),
+    ],
+    ids=["psycopg2", "MariaDB's snapshot", "a list", "nothing", "another error"],
+)
+async def test_what_a_driver_says_of_a_conflict_is_understood(
+    world: World, error: Exception, is_worth_it: bool
+) -> None:
+    async with world.session_maker() as session:
+        assert world.make_manager(session).user_db.is_worth_another_try(error) == is_worth_it
 
 
 async def test_a_duplicate_in_another_column_of_the_application_is_not_called_a_taken_address(world: World) -> None:

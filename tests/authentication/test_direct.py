@@ -156,11 +156,14 @@ async def coroutine() -> Any: ...
 async def async_generator() -> Any: yield  # fmt: skip
 
 
+def generator() -> Any: yield  # fmt: skip
+
+
 class AsyncCallable:
     async def __call__(self) -> Any: ...
 
 
-@pytest.mark.parametrize("get_strategy", [coroutine, lambda: (yield), async_generator, AsyncCallable()])
+@pytest.mark.parametrize("get_strategy", [coroutine, generator, async_generator, AsyncCallable()])
 def test_what_only_fastapi_makes_a_strategy_of_has_to_be_given(get_strategy: Any) -> None:
     backend = Backend("db", BearerTransport("login"), get_strategy)
     with pytest.raises(TypeError, match=r"'db' is a coroutine function or a generator.*make_strategy"):

@@ -551,7 +551,9 @@ def served(data: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     command = [sys.executable, "-m", "examples.demo", "--port", str(port), "--data", str(data)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 -- our own
         try:
-            with httpx.Client(transport=httpx.HTTPTransport(retries=6)) as client:  # waits half a second, then longer
+            with httpx.Client(
+                transport=httpx.HTTPTransport(retries=9), timeout=120
+            ) as client:  # waits half a second, then longer
                 assert client.get(f"http://127.0.0.1:{port}/").status_code == 200
             yield f"http://127.0.0.1:{port}", process
         finally:
@@ -561,7 +563,7 @@ def served(data: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 def test_it_runs_as_a_module(tmp_path: Path) -> None:
     with served(tmp_path) as (url, process):
         process.terminate()
-        terminal, _ = process.communicate(timeout=10)
+        terminal, _ = process.communicate()
     assert f"{url}/outbox" in terminal
 
 
@@ -569,7 +571,7 @@ async def test_the_commands_of_the_start_page_work_one_after_the_other(tmp_path:
     _ = shutil.which("curl") or unavailable("curl", "$PATH", FileNotFoundError("curl"))
     with served(tmp_path / "data") as (url, process):
         terminal: Any = process.stdout
-        async with httpx.AsyncClient(base_url=url) as demo:
+        async with httpx.AsyncClient(base_url=url, timeout=120) as demo:
             found = re.search("<pre>(.*?)</pre>", (await demo.get("/")).text, re.DOTALL)
             assert found
             commands = html.unescape(found[1]).replace("\\\n", "").splitlines()

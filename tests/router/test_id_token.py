@@ -162,6 +162,7 @@ def with_hmac(header: dict[str, Any], secret: bytes) -> str:
 @pytest.mark.parametrize(
     "secret",
     [CLIENT_SECRET.encode(), b"", RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)],
+    ids=["the client's", "none", "the public key"],
 )
 async def test_a_shared_secret_signs_nothing(header: dict[str, Any], secret: bytes) -> None:
     client = Client(id_token_signing_alg_values_supported=["RS256", "HS256", "none"])

@@ -165,6 +165,19 @@ A_DAY = 24 * 3600  # the states are signed before the first test begins, on a sl
         (generate_state_token({"csrftoken": 1}, SECRET, A_DAY), "OAUTH_INVALID_STATE"),  # type: ignore[dict-item]  # the point
         (generate_state_token({"csrftoken": "é"}, SECRET, A_DAY), "OAUTH_INVALID_STATE"),
     ],
+    ids=[
+        *[
+            "none",
+            "nothing",
+            "a letter",
+            "three letters",
+            "another secret",
+            "expired",
+            "another audience",
+            "no audience",
+        ],
+        *["another browser", "no browser", "a number", "not ASCII"],
+    ],
 )
 async def test_a_state_that_is_not_the_one_of_this_browser_is_refused(
     world: World, flow: str, state: str | None, code: str

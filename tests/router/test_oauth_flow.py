@@ -157,7 +157,11 @@ async def test_states_and_the_cookie_of_upstream_count_where_they_have_to(tmp_pa
         assert world.provider.redirects == []
 
 
-@pytest.mark.parametrize("state", ["", "x", "a.b.c", "\x00", generate_state_token({"csrftoken": "C"}, "x" * 32)])
+@pytest.mark.parametrize(
+    "state",
+    ["", "x", "a.b.c", "\x00", generate_state_token({"csrftoken": "C"}, "x" * 32)],
+    ids=["nothing", "a letter", "three parts", "NUL", "another secret"],
+)
 async def test_no_code_is_spent_for_a_state_that_nobody_made(strict: World, state: str) -> None:
     """Oauth.code_spent_before_state_check: whatever it looks like."""
     assert_refused(await finish(strict.client, "oauth", state=state), "ACCESS_TOKEN_DECODE_ERROR")

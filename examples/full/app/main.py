@@ -1,4 +1,7 @@
-"""`python -m app.db && uvicorn app.main:app --workers 2`"""
+"""`python -m app.db && uvicorn app.main:app`
+
+With `DATABASE_URL`, `REDIS_URL` and the secrets set, also `--workers 2`: otherwise each has secrets of its own, and knows no token of the other.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -94,7 +94,9 @@ def get_strategy(user_manager: UserManager = Depends(get_user_manager)) -> Refre
 
 
 browser = AuthenticationBackend[User, uuid.UUID](
-    "browser", CookieTransport("__Host-session", csrf_protection=True), get_strategy
+    "browser",
+    CookieTransport("__Host-session", csrf_protection=True, trusted_origins=[settings.FRONTEND_URL]),
+    get_strategy,
 )
 bearer = AuthenticationBackend[User, uuid.UUID]("bearer", BearerTransport("auth/bearer/login"), get_strategy)
 fastapi_users = FastAPIUsers[User, uuid.UUID](get_user_manager, [browser, bearer])

@@ -1,4 +1,5 @@
 import hmac
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fastapi_users.authentication.login import LoginAttempt, refuse_unfit
 from fastapi_users.authentication.strategy.base import current_authentication, refuse_if_changed
+from fastapi_users.db.base import BaseUserDatabase
 from fastapi_users.db.store import Store, at_most, greater_than, none_of
 from fastapi_users.events import Event
 from fastapi_users.exceptions import BadCredentials, CredentialsChanged, UserNotExists
@@ -39,6 +41,8 @@ REFRESH_METHOD = "refresh"
 
 EndedBy = Literal["user", "superuser", "logout", "limit"]
 """By the user from the list of sessions, by a superuser, by logging out, by the limit on parallel sessions."""
+
+logger = logging.getLogger("fastapi_users.sessions")
 
 _ATTEMPTS = 5
 _DAY = 24 * 3600
@@ -227,8 +231,10 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         due = now - timedelta(seconds=self.sessions_last_seen_seconds)
         if session.last_seen_at <= due and self._may_commit():
             try:
-                await self._update_sessions({"id": session_id, "last_seen_at": at_most(due)}, {"last_seen_at": now})
+                where = {"id": session_id, "last_seen_at": at_most(due)}
+                await self._session_rows().update_where(where, {"last_seen_at": now})
             except Exception as error:  # noqa: BLE001 -- of any database; a note, for the lack of which no request fails
+                logger.warning("When a session was seen was not written (%s)", type(error).__name__)
                 await self._recover(error)
             await self._restore(user)
         return found
@@ -412,10 +418,13 @@ class SessionsMixin(BaseUserManager[UP, ID]):
         """Of many who change or delete the same rows at once, MariaDB lets some run into a deadlock: those try again.
         Not where something of the application would be lost by that: it has to know.
         """
+        users: Any = self.user_db
         for _ in range(_ATTEMPTS - 1 if self._may_commit() else 0):
             try:
                 return await change()
-            except Exception as error:  # noqa: BLE001, PERF203 -- every database has another one; what stays is raised below
+            except Exception as error:  # noqa: PERF203 -- of an attempt, and there are few
+                if not isinstance(users, BaseUserDatabase) or not users.is_worth_another_try(error):
+                    raise
                 await self._recover(error)
         return await change()
 

@@ -72,7 +72,7 @@ def open_storage(uri: str, **options: Any) -> CounterStorage:
 async def close_storage(storage: CounterStorage) -> None:
     """The connections of one that :func:`open_storage` made; those of a ``connection_pool`` of yours stay open."""
     bridge: Any = getattr(storage, "bridge", None)  # the library has no name of its own for it
-    if bridge is not None:
+    if hasattr(bridge, "get_connection"):  # of Redis
         sentinels = getattr(getattr(bridge, "sentinel", None), "sentinels", ())
         for client in (bridge.get_connection(), bridge.get_connection(readonly=True), *sentinels):
             await client.aclose()

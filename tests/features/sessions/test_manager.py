@@ -362,8 +362,8 @@ async def test_what_has_ended_is_cleaned_up(application: Application) -> None:
         clock.advance(seconds=DAY)
 
         async with application.manager() as manager:
-            # Redis has forgotten it by itself, if its own clock had gone on as well.
-            assert await manager.cleanup_sessions() in (1, 0)
+            # Redis forgets it by itself, by a clock of its own, which stands here.
+            assert await manager.cleanup_sessions() == 1
             assert await manager.cleanup_sessions() == 0
         assert (await client.refresh()).status_code == 200
 
@@ -446,7 +446,7 @@ async def test_who_reads_does_not_fail_because_another_one_has_just_noted_the_sa
     monkeypatch.setattr(application.manager_class, "sessions_last_seen_seconds", 0)
 
     assert await client.me() == 200
-    assert len(tries) > 1
+    assert len(tries) == 1
     assert len(await client.sessions()) == 1
 
 
@@ -944,6 +944,7 @@ async def test_a_deadlock_among_many_is_tried_again(
         return int(await make(store, *args))
 
     monkeypatch.setattr(InMemoryStore, change, fail_first)
+    monkeypatch.setattr(InMemoryUserDatabase, "is_worth_another_try", lambda _, error: str(error) == "deadlock")
     path, status_code = ("refresh", 200) if change == "update_where" else ("refresh/revoke", 204)
 
     if is_done:

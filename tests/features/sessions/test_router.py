@@ -69,7 +69,7 @@ async def test_an_access_token_does_not_refresh_and_a_refresh_token_opens_nothin
     status_code = (await client.present(access_token)).status_code
     client.http.headers["authorization"] = f"Bearer {client.refresh_token}"
 
-    assert status_code == 422 if len(access_token) > 200 else 400
+    assert status_code == (422 if len(access_token) > 200 else 400)
     assert await client.me() == 401
 
 

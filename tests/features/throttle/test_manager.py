@@ -26,7 +26,7 @@ from fastapi_users import BaseUserManager, UUIDIDMixin
 from fastapi_users.authentication import JWTStrategy
 from fastapi_users.authentication.login import CredentialCheck, check_credentials, complete_login, report_failure
 from fastapi_users.events import Event, Subscribers
-from fastapi_users.exceptions import BadCredentials, InsecureSettingWarning
+from fastapi_users.exceptions import BadCredentials, InsecureSettingWarning, UserNotExists
 from fastapi_users.features.throttle import Throttle, Throttled, ThrottleErrorCode, ThrottleMixin
 from fastapi_users.features.throttle.limits import StorageUnavailable
 from fastapi_users.testing import frozen_clock
@@ -49,7 +49,7 @@ STORAGES = ["memory", "redis"]
 
 @asynccontextmanager
 async def throttle_on(storage: str, **settings: Any) -> AsyncIterator[Throttle]:
-    prefix = f"test {uuid.uuid4()}"
+    prefix, settings = f"test {uuid.uuid4()}", {"patience_seconds": 60, **settings}  # for slow machines
     if storage == "memory":
         yield Throttle("memory://", key_prefix=prefix, **settings)
     else:
@@ -557,6 +557,38 @@ async def test_an_error_of_the_server_is_no_failure(tmp_path: Path) -> None:
     settings = {"authenticate": authenticate}
     async with throttled_world(tmp_path, Throttle("memory://"), settings=settings) as world:
         assert statuses([await log_in(world.client) for _ in range(12)]) == [503] * 12
+
+
+async def test_a_database_that_fails_locks_nobody_out(tmp_path: Path) -> None:
+    is_down = True
+
+    async def authenticate(manager: Any, credentials: Any) -> Any:
+        if is_down:
+            raise OSError("no connection")
+        return await UserManager.authenticate(manager, credentials)
+
+    settings = {"authenticate": authenticate}
+    async with throttled_world(tmp_path, Throttle("memory://"), settings=settings) as world:
+        await world.insert_user()
+        for _ in range(8):
+            with pytest.raises(OSError, match="no connection"):
+                await log_in(world.client, PASSWORD)
+        is_down = False
+
+        assert (await log_in(world.client, PASSWORD)).status_code == 200
+
+
+async def test_an_exception_of_ours_is_a_wrong_password(tmp_path: Path) -> None:
+    async def authenticate(manager: Any, credentials: Any) -> Any:
+        raise UserNotExists
+
+    settings = {"authenticate": authenticate}
+    async with throttled_world(tmp_path, Throttle("memory://"), settings=settings) as world:
+        for _ in range(5):
+            with pytest.raises(UserNotExists):
+                await log_in(world.client)
+
+        assert (await log_in(world.client)).status_code == 429
 
 
 @pytest.mark.parametrize("mixins", list(permutations([ThrottleMixin, ToyMixin, UserManager])))

@@ -59,7 +59,7 @@ async def watch() -> AsyncIterator[Watch]:
 async def test_its_connections_end_with_the_application_and_come_back_if_it_goes_on(
     watch: Watch, tmp_path: Path
 ) -> None:
-    throttle = Throttle(watch.url)
+    throttle = Throttle(watch.url, storage_timeout_seconds=30)
     async with throttled_world(tmp_path, throttle) as world:
         for _ in range(2):
             assert (await log_in(world.client)).status_code == 400
@@ -72,7 +72,7 @@ async def test_its_connections_end_with_the_application_and_come_back_if_it_goes
 async def test_the_connections_of_a_storage_that_was_handed_over_stay(watch: Watch) -> None:
     pool = ConnectionPool.from_url(watch.url)
     storage = open_storage(watch.url, connection_pool=pool)
-    throttle = Throttle(storage)
+    throttle = Throttle(storage, storage_timeout_seconds=30)
     await throttle.limiter.count(throttle.limits("login", "192.0.2.1")[0])
 
     await throttle.aclose()
