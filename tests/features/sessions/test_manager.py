@@ -954,6 +954,20 @@ async def test_a_deadlock_among_many_is_tried_again(
             await client.present(client.refresh_token, path)
 
 
+async def test_an_error_that_is_no_deadlock_is_told_at_once(app: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, tries = await app.log_in(), list[Any]()
+
+    async def fail(_store: Any, where: Any, *_: Any) -> int:
+        tries.append(where)
+        raise OSError("no connection")
+
+    monkeypatch.setattr(InMemoryStore, "update_where", fail)
+    with pytest.raises(OSError, match="no connection"):
+        await client.refresh()
+
+    assert len(tries) == 1
+
+
 async def test_a_deadlock_in_a_transaction_of_the_application_is_its_own_to_repeat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
