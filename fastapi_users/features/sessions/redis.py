@@ -1,6 +1,6 @@
 import json
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any
@@ -52,12 +52,24 @@ class RedisSessionStore:
         return row
 
     async def update_where(self, where: Where, values: Mapping[str, Any]) -> int:
-        return sum([await self._update(row.id, where, values) for row in await self.list(where)])
+        def write(pipeline: Any, row: Session) -> None:
+            for name, value in values.items():
+                setattr(row, name, getattr(row, name) + value.by if isinstance(value, Increment) else value)
+            pipeline.set(self._key(row.id), _written(row), px=_milliseconds_left(row))
+
+        return await self._change(where, write)
 
     async def delete_where(self, where: Where) -> int:
-        return sum([await self._delete(row, where) for row in await self.list(where)])
+        def write(pipeline: Any, row: Session) -> None:
+            pipeline.delete(self._key(row.id))
+            pipeline.srem(self._index(row.user_id), str(row.id))
 
-    async def _update(self, session_id: UUID, where: Where, values: Mapping[str, Any]) -> int:
+        return await self._change(where, write)
+
+    async def _change(self, where: Where, write: Callable[[Any, Session], None]) -> int:
+        return sum([await self._change_one(row.id, where, write) for row in await self.list(where)])
+
+    async def _change_one(self, session_id: UUID, where: Where, write: Callable[[Any, Session], None]) -> int:
         key = self._key(session_id)
         async with self.redis.pipeline(transaction=True) as pipeline:
             while True:
@@ -65,31 +77,12 @@ class RedisSessionStore:
                 row = _read(await pipeline.get(key))
                 if row is None or not _matches(row, where):
                     return 0
-                for name, value in values.items():
-                    setattr(row, name, getattr(row, name) + value.by if isinstance(value, Increment) else value)
                 pipeline.multi()  # type: ignore[no-untyped-call]  # redis-py's
-                pipeline.set(key, _written(row), px=_milliseconds_left(row))
+                write(pipeline, row)
                 try:
                     await pipeline.execute()
                 except WatchError:
                     continue  # somebody else has changed it: perhaps the condition holds no more
-                return 1
-
-    async def _delete(self, found: Session, where: Where) -> int:
-        key = self._key(found.id)
-        async with self.redis.pipeline(transaction=True) as pipeline:
-            while True:
-                await pipeline.watch(key)
-                row = _read(await pipeline.get(key))
-                if row is None or not _matches(row, where):
-                    return 0
-                pipeline.multi()  # type: ignore[no-untyped-call]  # redis-py's
-                pipeline.delete(key)
-                pipeline.srem(self._index(row.user_id), str(row.id))
-                try:
-                    await pipeline.execute()
-                except WatchError:
-                    continue  # the same
                 return 1
 
     async def _candidates(self, where: Where) -> AsyncIterator[Session | None]:

@@ -185,21 +185,26 @@ async def test_a_row_that_goes_between_two_looks_is_not_brought_back(
     assert await store.delete_where({"id": row.id}) == 0
 
 
-@pytest.mark.parametrize(("other", "changed"), [("digest", 0), ("agent", 1)])
-async def test_a_change_that_comes_between_look_and_change_is_looked_at(
-    store: RedisSessionStore, monkeypatch: pytest.MonkeyPatch, other: str, changed: int
-) -> None:
-    row = await store.create(values())
+def be_late(store: RedisSessionStore, session_id: uuid.UUID, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else changes the row, between the look of the next change and its write."""
     get, others = Pipeline.get, [other]
 
     async def get_and_be_late(pipeline: Any, key: str) -> Any:
         found = await get(pipeline, key)
         for name in others:
             others.remove(name)
-            assert await store.update_where({"id": row.id}, {name: "E"}) == 1
+            assert await store.update_where({"id": session_id}, {name: "E"}) == 1
         return found
 
     monkeypatch.setattr(Pipeline, "get", get_and_be_late)
+
+
+@pytest.mark.parametrize(("other", "changed"), [("digest", 0), ("agent", 1)])
+async def test_a_change_that_comes_between_look_and_change_is_looked_at(
+    store: RedisSessionStore, monkeypatch: pytest.MonkeyPatch, other: str, changed: int
+) -> None:
+    row = await store.create(values())
+    be_late(store, row.id, other, monkeypatch)
 
     assert await store.update_where({"id": row.id, "digest": "D"}, {"generation": 7}) == changed
     (found,) = await store.list({})
@@ -212,16 +217,7 @@ async def test_a_row_is_deleted_only_as_it_was_asked_for(
 ) -> None:
     """A change of the password ends the sessions of the old one, and spares the one that made it."""
     row = await store.create(values())
-    get, others = Pipeline.get, [other]
-
-    async def get_and_be_late(pipeline: Any, key: str) -> Any:
-        found = await get(pipeline, key)
-        for name in others:
-            others.remove(name)
-            assert await store.update_where({"id": row.id}, {name: "E"}) == 1
-        return found
-
-    monkeypatch.setattr(Pipeline, "get", get_and_be_late)
+    be_late(store, row.id, other, monkeypatch)
 
     assert await store.delete_where({"id": row.id, "digest": "D"}) == deleted
     assert len(await store.list({})) == 1 - deleted
