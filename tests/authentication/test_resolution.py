@@ -272,7 +272,9 @@ async def test_a_scheme_that_asks_for_a_request_finds_nobody_on_a_websocket(aske
     assert (await get(app, {"cookie": "session=ann"})).json() == "ann@example.org"
     asked.names.clear()
 
-    app.add_api_websocket_route("/", AsyncMock(), dependencies=[Depends(current_user)])
+    @app.websocket("/", dependencies=[Depends(current_user)])
+    async def never_reached() -> None: ...
+
     scope = {"type": "websocket", "path": "/", "headers": [(b"cookie", b"session=ann")], "query_string": b""}
     with pytest.raises(TypeError, match="connection"):
         await app(scope, AsyncMock(), send := AsyncMock())
