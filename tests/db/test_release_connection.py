@@ -484,7 +484,9 @@ async def test_a_user_who_registers_with_a_tenant_is_in_its_schema(tmp_path: Pat
 
         @event.listens_for(world.engine.sync_engine.pool, "connect")
         def attach(connection: Any, record: Any) -> None:
-            connection.execute(f"ATTACH '{tmp_path / 'tenant.db'}' AS tenant").close()
+            cursor = connection.cursor()
+            cursor.execute(f"ATTACH '{tmp_path / 'tenant.db'}' AS tenant")
+            cursor.close()
 
         await world.engine.dispose()
         tenant = {"schema_translate_map": {None: "tenant"}}
