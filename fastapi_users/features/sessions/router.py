@@ -55,6 +55,7 @@ _SUPERUSERS_ONLY: OpenAPIResponseType = {
 }
 
 _EndSessions = Callable[[Any], Awaitable[None]]
+_GetPath = Callable[..., Awaitable[str]]
 
 
 def get_sessions_router(
@@ -70,8 +71,15 @@ def get_sessions_router(
     :param fresh: to end others, the user must have proven who it is in the last so many seconds.
     """
     router = APIRouter(route_class=SafeRoute, dependencies=csrf_guard(backend))
-    _add_refresh_routes(router, fastapi_users, backend, requires_verification=requires_verification)
-    _add_own_routes(router, fastapi_users, backend, requires_verification=requires_verification, fresh=fresh)
+    get_user_manager = fastapi_users.get_user_manager
+
+    async def get_path(
+        request: Request, user_manager: SessionsMixin[models.UP, models.ID] = Depends(get_user_manager)
+    ) -> str:
+        return refresh_path(user_manager.sessions_refresh_path, request, backend)
+
+    _add_refresh_routes(router, fastapi_users, backend, get_path, requires_verification=requires_verification)
+    _add_own_routes(router, fastapi_users, backend, get_path, requires_verification=requires_verification, fresh=fresh)
     return router
 
 
@@ -79,6 +87,7 @@ def _add_refresh_routes(
     router: APIRouter,
     fastapi_users: FastAPIUsers[models.UP, models.ID],
     backend: AuthenticationBackend[models.UP, models.ID],
+    get_path: _GetPath,
     *,
     requires_verification: bool,
 ) -> None:
@@ -86,11 +95,6 @@ def _add_refresh_routes(
     document_refresh_tokens(backend)
     read_refresh_token = refresh_token_reader(backend)
     refusals = REFRESH_VERIFIED if requires_verification else REFRESH
-
-    async def get_path(
-        request: Request, user_manager: SessionsMixin[models.UP, models.ID] = Depends(get_user_manager)
-    ) -> str:
-        return refresh_path(user_manager.sessions_refresh_path, request, backend)
 
     @router.post(
         "/refresh",
@@ -133,17 +137,14 @@ def _add_refresh_routes(
     ) -> Response:
         """Log out without an access token. As in RFC 7009, a token that does not count is no error."""
         await user_manager.end_session_of(refresh_token or "", request=request)
-        response = Response(status_code=status.HTTP_204_NO_CONTENT)
-        if isinstance(backend.transport, CookieTransport):
-            response = await backend.transport.get_logout_response()
-        forget_refresh_token(response, backend, path=path)
-        return response
+        return await _goodbye(backend, path)
 
 
 def _add_own_routes(
     router: APIRouter,
     fastapi_users: FastAPIUsers[models.UP, models.ID],
     backend: AuthenticationBackend[models.UP, models.ID],
+    get_path: _GetPath,
     *,
     requires_verification: bool,
     fresh: float | None,
@@ -185,13 +186,19 @@ def _add_own_routes(
         request: Request,
         id: str,
         user_token: tuple[models.UP, str] = Depends(get_fresh_session),
+        path: str = Depends(get_path),
         user_manager: SessionsMixin[models.UP, models.ID] = Depends(get_user_manager),
-    ) -> None:
-        user, _ = user_token
+        strategy: RefreshTokenStrategy[models.UP, models.ID] = Depends(backend.get_strategy),
+    ) -> Response:
+        user, token = user_token
         try:
-            await user_manager.end_session(user, _parse_session_id(id), request=request)
+            session_id = _parse_session_id(id)
+            await user_manager.end_session(user, session_id, request=request)
         except (InvalidID, SessionNotExists) as error:
             raise HTTPException(status.HTTP_404_NOT_FOUND) from error
+        if session_id == strategy.read_session_id(token):
+            return await _goodbye(backend, path)
+        return Response(status_code=status.HTTP_204_NO_CONTENT)
 
     @router.delete(
         "/sessions",
@@ -204,10 +211,11 @@ def _add_own_routes(
         request: Request,
         includes_current: bool = Query(False, description="Log out everywhere, here too."),
         user_token: tuple[models.UP, str] = Depends(get_fresh_session),
+        path: str = Depends(get_path),
         user_manager: SessionsMixin[models.UP, models.ID] = Depends(get_user_manager),
         end_all: _EndSessions = Depends(authenticator.session_ender()),
         end_others: _EndSessions = Depends(authenticator.session_ender(keeps_own=True)),
-    ) -> None:
+    ) -> Response:
         """Of every backend that can end them."""
         user, _ = user_token
         event = AllSessionsEnded(
@@ -215,6 +223,9 @@ def _add_own_routes(
         )
         await (end_all if includes_current else end_others)(user)
         await user_manager._seam_event(event)
+        if includes_current:
+            return await _goodbye(backend, path)
+        return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
 def get_sessions_admin_router(
@@ -319,6 +330,15 @@ def _refresh_answers(backend: AuthenticationBackend[Any, Any]) -> OpenAPIRespons
     if isinstance(backend.transport, CookieTransport):
         return {status.HTTP_204_NO_CONTENT: {"description": "Both cookies, anew."}}
     return {status.HTTP_200_OK: {"model": RefreshResponse}}
+
+
+async def _goodbye(backend: AuthenticationBackend[Any, Any], path: str) -> Response:
+    """To somebody whose session has ended: with cookies, both are taken away."""
+    response = Response(status_code=status.HTTP_204_NO_CONTENT)
+    if isinstance(backend.transport, CookieTransport):
+        response = await backend.transport.get_logout_response()
+    forget_refresh_token(response, backend, path=path)
+    return response
 
 
 def _forgetting(backend: AuthenticationBackend[Any, Any], path: str) -> dict[str, str] | None:

@@ -354,3 +354,19 @@ async def test_an_address_is_kept_without_its_zone(app: Application) -> None:
     client.headers["authorization"] = f"Bearer {answer.json()['access_token']}"
 
     assert [session["address"] for session in (await client.get("/bearer/sessions")).json()] == ["fe80::1"]
+
+
+@pytest.mark.parametrize("ends_all", [True, False])
+async def test_who_ends_the_own_session_keeps_no_cookie(app: Application, ends_all: bool) -> None:
+    browser, other = await app.log_in("cookie"), await app.log_in("cookie")
+    own_id, other_id = await browser.own_id(), await other.own_id()
+
+    for path in (f"/cookie/sessions/{other_id}", "/cookie/sessions"):
+        answer = await browser.http.delete(path)
+        assert (answer.status_code, answer.headers.get("set-cookie")) == (204, None), "the own session goes on"
+    answer = await browser.http.delete(
+        "/cookie/sessions?includes_current=true" if ends_all else f"/cookie/sessions/{own_id}"
+    )
+
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert {*browser.http.cookies} == set()
