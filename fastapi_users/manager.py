@@ -962,7 +962,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                 locales=await self.get_locales(user, request),
                 context={
                     "user": user,
-                    "expires_in_minutes": None if lifetime is None else lifetime // 60,
+                    "expires_in_minutes": lifetime // 60 if lifetime else None,
                     "address": facts.address,
                     "agent": facts.agent,
                     "time": datetime.now(timezone.utc),

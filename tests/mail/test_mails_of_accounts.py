@@ -153,6 +153,18 @@ async def test_without_templates_of_the_application_the_mail_holds_the_token(
     assert (await world.client.post("/auth/verify", json={"token": world.outbox.token(to=EMAIL)})).status_code == 200
 
 
+async def test_a_template_knows_of_a_token_that_never_expires(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "verify.txt").write_text("Subject: Hello\n\n{{ expires_in_minutes is none }}\n", "utf-8")
+    monkeypatch.setattr(Manager, "mail_templates", MailTemplates(tmp_path))
+    await world.insert_user()
+    for lifetime, is_endless in [(7200, "False\n"), (0, "True\n"), (None, "True\n")]:
+        monkeypatch.setattr(Manager, "verification_token_lifetime_seconds", lifetime)
+        await world.client.post("/auth/request-verify-token", json={"email": EMAIL})
+        assert world.outbox.last(to=EMAIL).text == is_endless
+
+
 class Down(MemoryMailer):
     async def send(self, message: Message) -> None:
         raise OSError(message.text)
