@@ -59,7 +59,7 @@ def create_app(settings: Settings, provider: OpenID) -> FastAPI:
         database = SQLAlchemyAccessTokenDatabase(session, AccessToken)
         return DatabaseStrategy(database, lifetime_seconds=WEEK, hash_tokens=True)
 
-    # For programs: a token in a header, good for an hour, whatever happens.
+    # For programs: a token in a header, good for an hour, unless the password or the address changes.
     bearer = AuthenticationBackend[User, uuid.UUID]("jwt", BearerTransport("auth/jwt/login"), get_jwt_strategy)
 
     # For browsers: a cookie that scripts cannot read, and that logging out ends on the server too.
