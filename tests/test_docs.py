@@ -1,5 +1,6 @@
 """The pages say what is there: their code runs, their links lead somewhere, their names exist and none is left out."""
 
+import builtins
 import dataclasses
 import json
 import os
@@ -12,6 +13,7 @@ import traceback
 from importlib import import_module
 from inspect import get_annotations, iscoroutinefunction, signature
 from pathlib import Path
+from symtable import symtable
 from types import ModuleType
 from typing import Any
 from unittest import mock
@@ -103,6 +105,22 @@ def test_the_code_of_a_page_runs_from_top_to_bottom(page: str) -> None:
         anyio.run(closing, test)
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_what_the_functions_of_a_page_name_is_there(page: str) -> None:
+    """Also of those that the page only defines, such as routes."""
+    code = "".join(block for language, block in FENCED.findall(text_of(f"docs/{page}")) if language == "python")
+    tables = [symtable(code, page, "exec")]
+    known = {symbol.get_name() for symbol in tables[0].get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    unknown: set[str] = set()
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        named = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global() and symbol.is_referenced()}
+        unknown |= named - known - {*dir(builtins)}
+
+    assert {name for name in unknown if not name.startswith("__")} == set()  # Python's own, of which 3.14 has more
+
+
 def test_an_error_in_a_page_is_found_in_the_page(tmp_path: Path) -> None:
     page = tmp_path / "wrong.md"
     page.write_text("# A page\n\n```sh\nls\n```\n\n```python\nx = 1\nx / 0\n```\n", "utf-8")
@@ -118,7 +136,8 @@ async def test_the_first_page_makes_an_application_that_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    app: FastAPI = run(DOCS / "index.md").app
+    page = run(DOCS / "index.md")
+    app: FastAPI = page.app
     async with (
         app.router.lifespan_context(app),
         AsyncClient(transport=ASGITransport(app), base_url="https://app.test") as client,
@@ -131,6 +150,10 @@ async def test_the_first_page_makes_an_application_that_works(
         answer = await client.post("/auth/login", data={"username": ann["email"], "password": ann["password"]})
         headers = {"Authorization": f"Bearer {answer.json()['access_token']}"}
         assert (await client.get("/hello", headers=headers)).json() == "Hello, Ann!"
+        async with page.new_session() as session:  # as `fastapi-users create-superuser` does it
+            manager = page.UserManager(page.SQLAlchemyUserDatabase(session, page.User))
+            root = page.UserCreate(email="root@example.org", password=ann["password"], is_verified=True)
+            assert (await manager.create(root)).is_verified
 
 
 def test_the_commands_of_the_first_page_work_as_they_stand_there(tmp_path: Path) -> None:
