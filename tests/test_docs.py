@@ -28,6 +28,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import fastapi_users
 from fastapi_users import BaseUserManager, events
+from fastapi_users.features.sessions import SessionsErrorCode, get_sessions_admin_router, get_sessions_router
+from fastapi_users.features.throttle import Throttle
 from fastapi_users.hashing import hashing_pool
 from fastapi_users.router import ErrorCode, get_jwks_router
 from tests.services import unavailable
@@ -316,6 +318,34 @@ def test_the_page_of_a_feature_names_its_settings_and_hooks_and_nothing_else() -
             assert public - codes == set(), word
             looks_like_one = re.compile(rf"on_|{word}_")
             assert {name for name in codes if looks_like_one.match(name)} - public - of_the_base == set(), word
+
+
+def test_the_page_of_sessions_names_every_route_and_error_code_and_nothing_else() -> None:
+    world = World(create_async_engine("sqlite+aiosqlite://"))
+    routers = [get_sessions_router(world.fastapi_users, world.bearer), get_sessions_admin_router(world.fastapi_users)]
+    routes = {
+        (f"{method} {route.path}", route.name.replace(f":{world.bearer.name}.", ":{backend}."))
+        for router in routers
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+    }
+    text = prose_of("docs/sessions.md")
+
+    assert set(re.findall(r"^\| `([A-Z]+ /\S+)` \| `(\S+)` \|", text, re.MULTILINE)) == routes
+    codes = {code for code in CODE.findall(text) if re.fullmatch(r"SESSIONS(_[A-Z]+)+", code)}
+    assert codes == {code.value for code in SessionsErrorCode}
+
+
+def test_the_page_of_the_throttle_names_every_setting_with_its_default_and_nothing_else() -> None:
+    section = prose_of("docs/throttle.md").partition("## What is limited")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", section, re.MULTILINE)
+
+    assert rows == [
+        (field.name, "required" if field.default is dataclasses.MISSING else f"`{field.default}`")
+        for field in dataclasses.fields(Throttle)
+        if field.init
+    ]
 
 
 def test_the_page_of_the_differences_names_what_the_manager_has_beyond_version_15() -> None:
