@@ -181,8 +181,8 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         in clear text.
     :cvar email_change_requires_confirmation: users who change their address keep the old one until they confirm the new.
     :cvar oauth_token_cipher: keeps the tokens of providers encrypted; its ``decrypt`` reads them.
-    :cvar sessions_end_with_credentials: a change of password or address, a reset, deactivation and deletion end the
-        sessions of the user, but for the one that made the change (OWASP ASVS 5.0, 7.4.2 and 7.4.3).
+    :cvar sessions_end_with_credentials: a change of password or address, a reset and deactivation end the sessions of the
+        user, as a deletion always does, but for the one that made the change (OWASP ASVS 5.0, 7.4.2 and 7.4.3).
     :cvar login_ticket_secret: signs the tickets of interrupted logins; ``reset_password_token_secret`` where it is ``None``.
     """
 
