@@ -30,11 +30,11 @@ from fastapi.security import OAuth2PasswordRequestForm
 from pydantic import SecretStr
 
 from fastapi_users import events, exceptions, models, schemas
-from fastapi_users.background import is_unseen
+from fastapi_users.background import Work, is_unseen
 from fastapi_users.db.base import BaseUserDatabase
 from fastapi_users.insecure import endless, refuse_weak_secret, warn_of_weak_secret, warn_once
 from fastapi_users.jwt import SecretsType, _get_secret_value, decode_jwt, generate_jwt, get_secret_values
-from fastapi_users.mail import Mailer, accepted_locales
+from fastapi_users.mail import Mailer, Message, accepted_locales
 from fastapi_users.mail.delivery import send_later
 from fastapi_users.one_time import OneTimeSecrets, Purpose, delete_all, delete_expired, end_all
 from fastapi_users.password import (
@@ -950,11 +950,14 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         lifetime: int | None = None,
         **context: Any,
     ) -> None:
-        """Nothing here breaks what the mail is about: a template that fails is logged, like a server that does."""
+        """Nothing here breaks what the mail is about: of a template that fails is told, as of a server that does."""
         if self.mailer is None:
             return
         facts = await self._facts(request) or events.RequestFacts(address=None, agent=None)
-        try:
+        on_error = partial(self._tell_of_background_error, request=request)
+        written: list[Message] = []
+
+        async def write() -> None:
             templates = self.mail_templates if self.mail_templates is not None else _default_mail_templates()
             message = templates.render(
                 name,
@@ -969,10 +972,10 @@ class BaseUserManager(Generic[models.UP, models.ID]):
                     **context,
                 },
             )
-        except Exception:
-            mail_logger.exception("The mail %r could not be written.", name)
-        else:
-            on_error = partial(self._tell_of_background_error, request=request)
+            written.append(message)
+
+        await Work(do=write, failure=f"A mail was not written: {name}", on_error=on_error, logger=mail_logger)()
+        for message in written:
             await send_later(self.mailer, message, request=request, on_error=on_error)
 
     async def _after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
