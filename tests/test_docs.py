@@ -11,6 +11,7 @@ import subprocess
 import sys
 import traceback
 from importlib import import_module
+from importlib.metadata import requires
 from inspect import get_annotations, iscoroutinefunction, signature
 from pathlib import Path
 from symtable import symtable
@@ -346,6 +347,15 @@ def test_the_page_of_the_throttle_names_every_setting_with_its_default_and_nothi
         for field in dataclasses.fields(Throttle)
         if field.init
     ]
+
+
+def test_the_first_page_names_every_extra_with_what_it_brings_and_nothing_else() -> None:
+    section = text_of("docs/index.md").partition("## Extras")[2]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", section, re.MULTILINE)
+    brought = [re.match(r"([\w-]+).*extra == ['\"](\w+)['\"]", line) for line in requires("fastapi-users") or ()]
+    extras = {(found[2], found[1]) for found in brought if found is not None}
+
+    assert {(extra, name) for extra, names in rows for name in CODE.findall(names)} == extras
 
 
 def test_the_page_of_the_differences_names_what_the_manager_has_beyond_version_15() -> None:
