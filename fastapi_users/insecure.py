@@ -1,5 +1,6 @@
 """Settings that are accepted, because upstream accepts them, and that nobody should run: said once, and clearly."""
 
+import sys
 import warnings
 from functools import lru_cache
 
@@ -55,12 +56,12 @@ def secret_weakness(secret: str | bytes | None) -> str | None:
     return f"only {length} bytes long" if length < MIN_SECRET_BYTES else None
 
 
-def warn_of_weak_secret(secret: str | bytes | None, place: str | None = None, *, stacklevel: int = 2) -> None:
+def warn_of_weak_secret(secret: str | bytes | None, place: str | None = None) -> None:
     """Once per place; where that is not known, only about a secret that no place was named for."""
     weakness = secret_weakness(secret)
     if weakness is None or (place is None and secret in _told_secrets):
         return
-    warn_once(_about_secret(place or "A secret for JWTs", weakness), InsecureSecretWarning, stacklevel=stacklevel + 1)
+    warn_once(_about_secret(place or "A secret for JWTs", weakness), InsecureSecretWarning)
     _told_secrets.add(secret)
 
 
@@ -71,11 +72,24 @@ def refuse_weak_secret(secret: str | bytes | None, place: str) -> None:
         raise ValueError(_about_secret(place, weakness))
 
 
-def warn_once(message: str, category: type[Warning] = InsecureSettingWarning, *, stacklevel: int = 2) -> None:
-    """Strategies are made for every request, and Python remembers warnings only as its filters please."""
+def warn_once(message: str, category: type[Warning] = InsecureSettingWarning) -> None:
+    """At the line of the application that leads here.
+
+    Strategies are made for every request, and Python remembers warnings only as its filters please.
+    """
     if message not in _told:
-        warnings.warn(message, category, stacklevel=stacklevel + 1)
+        warnings.warn(message, category, stacklevel=_frames_of_ours() + 1)
         _told.add(message)  # not before: where warnings are errors, it is one each time
+
+
+def _frames_of_ours() -> int:
+    """How many lie between the caller of this function, which is one of them, and the application. Those of typing are
+    between as well: ``JWTStrategy[User, UUID](…)`` is called by it.
+    """
+    frame, count = sys._getframe(1), 0  # noqa: SLF001 -- documented
+    while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith(("fastapi_users.", "typing.")):
+        frame, count = frame.f_back, count + 1
+    return count
 
 
 def endless(place: str) -> str:

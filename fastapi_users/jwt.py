@@ -139,7 +139,7 @@ def _hmac_key(secret: str) -> str | bytes:
         raise jwt.InvalidKeyError("An empty secret is known to everybody.")  # which old versions of PyJWT do not mind
     if len(secret) >= MIN_SECRET_BYTES:
         return secret
-    warn_of_weak_secret(secret, stacklevel=4)
+    warn_of_weak_secret(secret)
     return secret.encode().ljust(MIN_SECRET_BYTES, b"\0")
 
 

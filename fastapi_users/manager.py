@@ -1452,7 +1452,7 @@ def _check_secrets(manager_class: type[BaseUserManager[Any, Any]]) -> None:
     :raises ValueError: the class is strict, and a secret is weak, or a lifetime not more than 0.
     """
     is_strict = manager_class.strict is True
-    check = refuse_weak_secret if is_strict else partial(warn_of_weak_secret, stacklevel=3)
+    check = refuse_weak_secret if is_strict else warn_of_weak_secret
     # What a base has is known already, unless it is this class that is strict.
     names = secret_settings(manager_class)
     for name in (name for name in names if is_strict or name in vars(manager_class)):
@@ -1463,13 +1463,13 @@ def _check_secrets(manager_class: type[BaseUserManager[Any, Any]]) -> None:
         elif secret is None and names[name] and not _is_incomplete(manager_class):
             if is_strict:
                 raise TypeError(f"{manager_class.__name__} is strict: set {name} in it.")
-            warn_of_weak_secret(None, place, stacklevel=3)
+            warn_of_weak_secret(None, place)
     for name in (name for name in _LIFETIMES if is_strict or name in vars(manager_class)):
         lifetime, place = getattr(manager_class, name), f"{manager_class.__name__}.{name}"
         if isinstance(lifetime, int | None) and not lifetime:
             if is_strict:
                 raise ValueError(f"{place} has to be more than 0, since the class is strict.")
-            warn_once(endless(place), stacklevel=3)
+            warn_once(endless(place))
 
 
 def secret_settings(manager_class: type[BaseUserManager[Any, Any]]) -> dict[str, bool]:

@@ -300,7 +300,7 @@ class Flow:
             if self.strict:
                 refuse_weak_secret(secret, "state_secret")
             else:
-                warn_of_weak_secret(secret, "state_secret", stacklevel=4)
+                warn_of_weak_secret(secret, "state_secret")
 
     @cached_property
     def exchange(self) -> CodeExchange:

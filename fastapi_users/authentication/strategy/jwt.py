@@ -264,9 +264,9 @@ class JWTStrategy(Strategy[UP, ID], Generic[UP, ID]):
         if not self.strict:
             for secret in secrets_:
                 if secret_weakness(secret) is not None:
-                    warn_of_weak_secret(secret, f"{type(self).__name__}.secret", stacklevel=3)
+                    warn_of_weak_secret(secret, f"{type(self).__name__}.secret")
             if self.lifetime_seconds == 0:
-                warn_once(endless(f"{type(self).__name__}.lifetime_seconds"), stacklevel=3)
+                warn_once(endless(f"{type(self).__name__}.lifetime_seconds"))
             return
         if self.lifetime_seconds is None or self.lifetime_seconds <= 0:
             raise ValueError(f"{type(self).__name__} is strict: lifetime_seconds has to be more than 0.")

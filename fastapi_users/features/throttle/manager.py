@@ -60,7 +60,6 @@ class ThrottleMixin(BaseUserManager[UP, ID]):
             warn_once(
                 f"{cls.__name__} is throttled by the address of the connection. Behind a proxy that is the proxy's, for "
                 "everybody alike: set trusted_proxies to the networks of yours, or to () where there is none.",
-                stacklevel=3,
             )
 
     async def on_throttled(self, event: Throttled, request: Request | None = None) -> None:

@@ -541,7 +541,7 @@ def test_a_weak_secret_is_told_of_once(secret: Any) -> None:
     with pytest.warns(InsecureSecretWarning, match=r"JWTStrategy\.secret is") as told:
         _ = [JWTStrategy[Any, Any](secret, 60) for _ in range(2)]
 
-    assert len(told) == 1
+    assert [warning.filename for warning in told] == [__file__]
 
 
 async def test_where_it_was_told_of_nothing_says_it_again(user: User) -> None:
