@@ -3,9 +3,12 @@ from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from fastapi import APIRouter
 
-from fastapi_users import models, schemas
+from fastapi_users import models, router, schemas
 from fastapi_users.authentication import AuthenticationBackend, Authenticator
-from fastapi_users.jwt import SecretsType
+from fastapi_users.jwt import (
+    SecretsType,
+    SecretType,  # noqa: F401 -- applications import it from here, as from upstream's
+)
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
 from fastapi_users.router import (
     get_auth_router,
@@ -176,3 +179,10 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
         self, requires_verification: bool = False, *, fresh: float | None = None
     ) -> APIRouter:
         return get_oauth_accounts_router(self.get_user_manager, self.authenticator, requires_verification, fresh=fresh)
+
+
+def __getattr__(name: str) -> Any:
+    # Applications import all the routers' functions from here. Those of OAuth need an extra.
+    if name in {"get_oauth_router", "get_oauth_associate_router"}:
+        return getattr(router, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -33,7 +33,14 @@ from fastapi_users import events, exceptions, models, schemas
 from fastapi_users.background import Work, is_unseen
 from fastapi_users.db.base import BaseUserDatabase
 from fastapi_users.insecure import endless, refuse_weak_secret, warn_of_weak_secret, warn_once
-from fastapi_users.jwt import SecretsType, _get_secret_value, decode_jwt, generate_jwt, get_secret_values
+from fastapi_users.jwt import (
+    SecretsType,
+    SecretType,  # noqa: F401 -- applications import it from here, as from upstream's
+    _get_secret_value,
+    decode_jwt,
+    generate_jwt,
+    get_secret_values,
+)
 from fastapi_users.mail import Mailer, Message, accepted_locales
 from fastapi_users.mail.delivery import send_later
 from fastapi_users.one_time import OneTimeSecrets, Purpose, delete_all, delete_expired, end_all

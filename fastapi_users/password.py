@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import anyio
@@ -18,12 +19,16 @@ from fastapi_users.exceptions import InvalidPasswordException
 from fastapi_users.hashing import hashing_pool
 
 if TYPE_CHECKING:
+    from pwdlib import PasswordHash
     from pwdlib.hashers.argon2 import Argon2Hasher
+    from pwdlib.hashers.bcrypt import BcryptHasher
 
     __all__ = [
         "MAX_PASSWORD_BYTES",
         "Argon2Hasher",
+        "BcryptHasher",
         "PasswordHash",
+        "PasswordHashProtocol",
         "PasswordHelper",
         "PasswordHelperProtocol",
         "default_password_hash",
@@ -48,7 +53,7 @@ _FINGERPRINT = "fapi-fgpt1$"
 _STORED_HASH = re.compile(r"\$[a-z0-9-]{1,32}\$[!-~]{32,}")
 
 
-class PasswordHash(Protocol):
+class PasswordHashProtocol(Protocol):
     """passlib's ``CryptContext`` and ``pwdlib.PasswordHash`` both are one."""
 
     def hash(self, password: str, /) -> str: ...
@@ -71,11 +76,11 @@ class PasswordHelperProtocol(Protocol):
 
 
 @cache
-def default_password_hash() -> PasswordHash:
+def default_password_hash() -> PasswordHashProtocol:
     """argon2id with the second recommended option of RFC 9106, section 4; bcrypt is verified and upgraded."""
     from passlib.context import CryptContext  # noqa: PLC0415 -- 30 ms that only the first helper needs to pay
 
-    context: PasswordHash = CryptContext(
+    context: PasswordHashProtocol = CryptContext(
         schemes=["argon2", "bcrypt"],
         deprecated=["bcrypt"],
         argon2__type="ID",
@@ -89,7 +94,7 @@ def default_password_hash() -> PasswordHash:
 
 
 class PasswordHelper(PasswordHelperProtocol):
-    def __init__(self, password_hash: PasswordHash | None = None) -> None:
+    def __init__(self, password_hash: PasswordHashProtocol | None = None) -> None:
         self.password_hash = default_password_hash() if password_hash is None else password_hash
 
     def verify_and_update(self, plain_password: str, hashed_password: str) -> tuple[bool, str | None]:
@@ -344,10 +349,15 @@ def _in_this_loop(variable: RunVar[R], make: Callable[[], R]) -> R:
         return value
 
 
-def __getattr__(name: str) -> Any:
-    # Applications patch this name in their tests (CONTRACT 18.1). We do not use it, so nobody else pays its import.
-    if name == "Argon2Hasher":
-        from pwdlib.hashers.argon2 import Argon2Hasher  # noqa: PLC0415 -- see above
+# Applications import these from here, or patch them (CONTRACT 18.1). We do not use them, so nobody else pays their import.
+_OF_PWDLIB = {
+    "Argon2Hasher": "pwdlib.hashers.argon2",
+    "BcryptHasher": "pwdlib.hashers.bcrypt",
+    "PasswordHash": "pwdlib",
+}
 
-        return Argon2Hasher
+
+def __getattr__(name: str) -> Any:
+    if name in _OF_PWDLIB:
+        return getattr(import_module(_OF_PWDLIB[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

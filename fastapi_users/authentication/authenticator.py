@@ -28,6 +28,7 @@ from fastapi_users.authentication.resolution import (
     read_early,
     strategy_dependency,
 )
+from fastapi_users.authentication.strategy import Strategy  # noqa: F401 -- applications import it from here, as from upstream's
 from fastapi_users.authentication.transport.base import Transport, read_token
 from fastapi_users.authentication.transport.cross_site import CROSS_SITE_TOKEN, CrossSiteRequest, SameSiteAPIKeyCookie
 from fastapi_users.manager import BaseUserManager, UserManagerDependency

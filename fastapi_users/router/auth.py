@@ -25,6 +25,7 @@ from fastapi_users.router.common import (
     LOGIN_OUTDATED,
     UNAUTHORIZED,
     ErrorCode,
+    ErrorModel,  # noqa: F401 -- applications import it from here, as from upstream's
     Refusals,
     SafeRoute,
     csrf_guard,

@@ -41,6 +41,7 @@ from fastapi_users.insecure import refuse_weak_secret, warn_of_weak_secret
 from fastapi_users.jwt import (
     JWT_ALGORITHM,
     SecretsType,
+    SecretType,  # noqa: F401 -- applications import it from here, as from upstream's
     decode_jwt,
     decode_with_secret,
     generate_jwt,
@@ -54,6 +55,7 @@ from fastapi_users.router.common import (
     UNAUTHORIZED,
     UNVERIFIED,
     ErrorCode,
+    ErrorModel,  # noqa: F401 -- applications import it from here, as from upstream's
     Refusals,
     SafeRoute,
     presentable_email,

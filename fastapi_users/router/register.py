@@ -2,12 +2,22 @@ from contextlib import suppress
 
 from fastapi import APIRouter, Depends, Request, status
 
-from fastapi_users import models, schemas
+from fastapi_users import (
+    exceptions,  # noqa: F401 -- applications import it from here, as from upstream's
+    models,
+    schemas,
+)
 from fastapi_users.background import do_unseen
 from fastapi_users.exceptions import InvalidPasswordException, UserAlreadyExists, UserNotExists
 from fastapi_users.hashing import HASHING_RESPONSES, hashing_pool
 from fastapi_users.manager import BaseUserManager, UserManagerDependency
-from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, takes
+from fastapi_users.router.common import (
+    ErrorCode,
+    ErrorModel,  # noqa: F401 -- applications import it from here, as from upstream's
+    Refusals,
+    SafeRoute,
+    takes,
+)
 
 _BAD_PASSWORD = (ErrorCode.REGISTER_INVALID_PASSWORD, "Password validation failed.")
 

@@ -5,7 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Request, status
 from pydantic import EmailStr
 
-from fastapi_users import models, schemas
+from fastapi_users import (
+    exceptions,  # noqa: F401 -- applications import it from here, as from upstream's
+    models,
+    schemas,
+)
 from fastapi_users.authentication import Authenticator
 from fastapi_users.background import do_unseen
 from fastapi_users.exceptions import (
@@ -16,7 +20,13 @@ from fastapi_users.exceptions import (
 )
 from fastapi_users.manager import BaseUserManager, UserManagerDependency, ending_sessions
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, session_ender_of
+from fastapi_users.router.common import (
+    ErrorCode,
+    ErrorModel,  # noqa: F401 -- applications import it from here, as from upstream's
+    Refusals,
+    SafeRoute,
+    session_ender_of,
+)
 
 _BAD_TOKEN = (ErrorCode.RESET_PASSWORD_BAD_TOKEN, "Bad or expired token.")
 

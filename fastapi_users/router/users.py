@@ -5,7 +5,11 @@ from fastapi import APIRouter, Depends, HTTPException, Request, Response, status
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError, create_model
 
-from fastapi_users import models, schemas
+from fastapi_users import (
+    exceptions,  # noqa: F401 -- applications import it from here, as from upstream's
+    models,
+    schemas,
+)
 from fastapi_users.authentication import Authenticator
 from fastapi_users.authentication.login import PASSWORD_METHOD, CredentialCheck, report_failure, reporting_errors
 from fastapi_users.exceptions import (
@@ -19,7 +23,15 @@ from fastapi_users.exceptions import (
 from fastapi_users.jwt import _get_secret_value
 from fastapi_users.manager import BaseUserManager, UserManagerDependency, ending_sessions
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import UNAUTHORIZED, ErrorCode, Refusals, SafeRoute, csrf_responses, takes
+from fastapi_users.router.common import (
+    UNAUTHORIZED,
+    ErrorCode,
+    ErrorModel,  # noqa: F401 -- applications import it from here, as from upstream's
+    Refusals,
+    SafeRoute,
+    csrf_responses,
+    takes,
+)
 
 
 class CurrentPasswordRequired(FastAPIUsersException):

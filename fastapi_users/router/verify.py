@@ -5,12 +5,22 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Request, status
 from pydantic import EmailStr
 
-from fastapi_users import models, schemas
+from fastapi_users import (
+    exceptions,  # noqa: F401 -- applications import it from here, as from upstream's
+    models,
+    schemas,
+)
 from fastapi_users.authentication import Authenticator
 from fastapi_users.background import do_unseen
 from fastapi_users.exceptions import InvalidVerifyToken, UserAlreadyVerified, UserInactive, UserNotExists
 from fastapi_users.manager import BaseUserManager, UserManagerDependency, ending_sessions
-from fastapi_users.router.common import ErrorCode, Refusals, SafeRoute, session_ender_of
+from fastapi_users.router.common import (
+    ErrorCode,
+    ErrorModel,  # noqa: F401 -- applications import it from here, as from upstream's
+    Refusals,
+    SafeRoute,
+    session_ender_of,
+)
 
 _BAD_TOKEN = (
     ErrorCode.VERIFY_USER_BAD_TOKEN,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Protocol
 
-from fastapi_users import exceptions
+from fastapi_users import exceptions, models  # noqa: F401 -- applications import it from here, as from upstream's
 from fastapi_users.db.base import BaseUserDatabase
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP

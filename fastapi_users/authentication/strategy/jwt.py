@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeGuard
 
 import jwt
 
+from fastapi_users import exceptions, models  # noqa: F401 -- applications import it from here, as from upstream's
 from fastapi_users.authentication.strategy.base import (
     MAX_TIME,
     Authentication,
@@ -24,7 +25,9 @@ from fastapi_users.authentication.strategy.denylist import Denylist
 from fastapi_users.insecure import endless, refuse_weak_secret, secret_weakness, warn_of_weak_secret, warn_once
 from fastapi_users.jwt import (
     SecretsType,
+    SecretType,  # noqa: F401 -- applications import it from here, as from upstream's
     VerifyingKey,
+    decode_jwt,  # noqa: F401 -- applications import it from here, as from upstream's
     decode_with_secret,
     generate_jwt,
     get_secret_values,

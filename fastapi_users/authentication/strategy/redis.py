@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any, Generic
 
+from fastapi_users import exceptions, models  # noqa: F401 -- applications import it from here, as from upstream's
 from fastapi_users._lazy import needs_extra
 from fastapi_users.authentication.strategy.base import (
     Authentication,

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import chain
 from typing import Any, Generic
 
+from fastapi_users import exceptions, models  # noqa: F401 -- applications import it from here, as from upstream's
 from fastapi_users.authentication.strategy.base import (
     Authentication,
     Strategy,
