@@ -17,7 +17,7 @@ from fastapi_users.exceptions import InvalidID, OAuthAccountAlreadyLinked
 from fastapi_users.models import UserProtocol
 
 with needs_extra("beanie"):
-    from beanie import Document, PydanticObjectId, Save, Update, UpdateResponse
+    from beanie import Delete, Document, PydanticObjectId, Save, Update, UpdateResponse
     from beanie.exceptions import CollectionWasNotInitialized, DocumentNotFound
     from beanie.odm.actions import ActionDirections, ActionRegistry
     from beanie.odm.utils.encoder import Encoder
@@ -309,10 +309,8 @@ class BeanieAccessTokenDatabase(AccessTokenDatabase[AP_BEANIE], Generic[AP_BEANI
 
     async def delete_by_token(self, token: str) -> int:
         """Without reading the document first, and tell whether there was one."""
-        if any(
-            getattr(getattr(self, name), "__func__", None) is not getattr(BeanieAccessTokenDatabase, name)
-            for name in ("get_by_token", "delete")
-        ):  # the application has ways of its own
+        overrides_look_up = getattr(self.get_by_token, "__func__", None) is not BeanieAccessTokenDatabase.get_by_token
+        if overrides_look_up or not self._deletes_alone:
             access_token = await self.get_by_token(token)
             if access_token is None:
                 return 0
@@ -322,7 +320,7 @@ class BeanieAccessTokenDatabase(AccessTokenDatabase[AP_BEANIE], Generic[AP_BEANI
 
     async def delete_by_user(self, user_id: Any, *, except_tokens: Sequence[str] = ()) -> int:
         """All tokens of a user but these, and tell how many those were."""
-        if getattr(self.delete, "__func__", None) is not BeanieAccessTokenDatabase.delete:
+        if not self._deletes_alone:
             access_tokens = [
                 access_token
                 for access_token in await self._store.list({"user_id": user_id})
@@ -339,6 +337,17 @@ class BeanieAccessTokenDatabase(AccessTokenDatabase[AP_BEANIE], Generic[AP_BEANI
 
     async def find_missing(self) -> Sequence[Missing]:
         return await self._store.find_missing()
+
+    @property
+    def _deletes_alone(self) -> bool:
+        """Whether the application has no part in it: no ``delete`` of its own, nor an action that Beanie runs."""
+        model: Any = self.access_token_model
+        is_ours = getattr(self.delete, "__func__", None) is BeanieAccessTokenDatabase.delete
+        return (
+            is_ours
+            and model.delete is Document.delete
+            and not any(ActionRegistry.get_action_list(model, Delete, direction) for direction in ActionDirections)
+        )
 
     @property
     def _store(self) -> "BeanieStore[AP_BEANIE]":

@@ -1079,6 +1079,8 @@ _GET_USER = SQLAlchemyUserDatabase._get_user  # noqa: SLF001 -- to know it from 
 _LookUp = Callable[[type[Any], Any], Select[Any]]
 _SOON_SECONDS = 1.0
 _OF_ROWS = ("before_insert", "after_insert", "before_update", "after_update")
+_OF_DELETED_ROWS = ("before_delete", "after_delete")
+_OF_DELETIONS = ("before_flush", "after_flush", "after_flush_postexec", "persistent_to_deleted")
 _OF_WRITES = ("before_flush", "after_flush", "after_flush_postexec", "before_commit")
 
 
@@ -1173,6 +1175,21 @@ def _writes_alone(mapper: Mapper[Any], session: Any, names: Iterable[str]) -> bo
         or any(getattr(session.dispatch, name) for name in _OF_WRITES)
         or any(attributes[name].dispatch.set for name in names)  # validators too
     )
+
+
+def _deletes_alone(mapper: Mapper[Any], session: Session) -> bool:
+    """Whether nothing of the application looks on when the ORM deletes a row, and nothing but the row goes or changes."""
+    return not (
+        len(mapper.tables) > 1  # as in joined inheritance
+        or any(getattr(mapper.dispatch, name) for name in _OF_DELETED_ROWS)
+        or any(getattr(session.dispatch, name) for name in _OF_DELETIONS)
+        or any(_goes_along(relationship) for relationship in mapper.relationships)
+    )
+
+
+def _goes_along(relationship: Any) -> bool:
+    refers_to_row = relationship.direction is not RelationshipDirection.MANYTOONE and not relationship.viewonly
+    return refers_to_row or relationship.cascade.delete
 
 
 def _holds(user: Any, expected: dict[str, Any]) -> bool:
@@ -1300,10 +1317,10 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
 
     async def delete_by_token(self, token: str) -> int:
         """Without reading the row first, and tell whether there was one."""
-        if any(
-            getattr(getattr(self, name), "__func__", None) is not getattr(SQLAlchemyAccessTokenDatabase, name)
-            for name in ("get_by_token", "delete")
-        ):  # the application has ways of its own
+        overrides_look_up = (
+            getattr(self.get_by_token, "__func__", None) is not SQLAlchemyAccessTokenDatabase.get_by_token
+        )
+        if overrides_look_up or not self._deletes_alone:
             access_token = await self.get_by_token(token)
             if access_token is None:
                 return 0
@@ -1313,7 +1330,7 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
 
     async def delete_by_user(self, user_id: Any, *, except_tokens: Sequence[str] = ()) -> int:
         """All tokens of a user but these, and tell how many those were."""
-        if getattr(self.delete, "__func__", None) is not SQLAlchemyAccessTokenDatabase.delete:
+        if not self._deletes_alone:
             access_tokens = [
                 access_token
                 for access_token in await self._store.list({"user_id": user_id})
@@ -1330,6 +1347,12 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
 
     async def find_missing(self) -> Sequence[Missing]:
         return await self._store.find_missing()
+
+    @property
+    def _deletes_alone(self) -> bool:
+        """Whether the application has no part in it, by a :meth:`delete` of its own or by what the ORM does for a row."""
+        is_ours = getattr(self.delete, "__func__", None) is SQLAlchemyAccessTokenDatabase.delete
+        return is_ours and _deletes_alone(cast("Any", inspect(self.access_token_table)), self._calls.sync_session)
 
     @property
     def _store(self) -> "SQLAlchemyStore[AP]":

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from typing import Annotated, Any, List  # noqa: UP035 -- Beanie takes list[…] for a class on Python 3.10
+from typing import Annotated, Any, ClassVar, List  # noqa: UP035 -- Beanie takes list[…] for a class on Python 3.10
 
 import anyio
 import pytest
-from beanie import Document, Indexed, PydanticObjectId, Save, Update, after_event, before_event, init_beanie
+from beanie import Delete, Document, Indexed, PydanticObjectId, Save, Update, after_event, before_event, init_beanie
 from beanie.exceptions import DocumentNotFound, RevisionIdWasChanged
 from fastapi import FastAPI, Request
 from httpx import ASGITransport, AsyncClient
@@ -52,6 +52,25 @@ class User(BeanieBaseUser, Document):
 
 class AccessToken(BeanieBaseAccessToken, Document):
     pass
+
+
+class WatchedToken(BeanieBaseAccessToken, Document):
+    heard: ClassVar[List[str]] = []  # noqa: UP006 -- see the import
+
+    class Settings(BeanieBaseAccessToken.Settings):
+        name = "watched_tokens"
+
+    @before_event(Delete)
+    def hear(self) -> None:
+        self.heard.append(self.token)
+
+
+class KeptToken(BeanieBaseAccessToken, Document):
+    class Settings(BeanieBaseAccessToken.Settings):
+        name = "kept_tokens"
+
+    async def delete(self, *args: Any, **kwargs: Any) -> None:
+        """It is kept for ever."""
 
 
 class LegacyUser(BeanieBaseUser, Document):
@@ -108,7 +127,7 @@ class Note(Document):
     kind: Kind | None = None
 
 
-DOCUMENTS = [User, AccessToken, LegacyUser, WatchedUser, RevisedUser, DirectUser, Note]
+DOCUMENTS = [User, AccessToken, LegacyUser, WatchedUser, WatchedToken, KeptToken, RevisedUser, DirectUser, Note]
 
 Users = BeanieUserDatabase[User]
 
@@ -178,6 +197,19 @@ class TestAccessTokens(AccessTokenDatabaseSuite):
         assert await tokens.delete_by_user(user_id) == 1
         assert await tokens.delete_by_user(user_id, except_tokens=["T"]) == 0
         assert deleted == ["T", "T"]
+
+    @pytest.mark.parametrize("everywhere", [False, True])
+    async def test_what_the_application_does_when_a_token_ends_is_done(
+        self, database: Any, user_id: PydanticObjectId, everywhere: bool
+    ) -> None:
+        WatchedToken.heard.clear()
+        for model, left in ((WatchedToken, 0), (KeptToken, 1)):
+            tokens: BeanieAccessTokenDatabase[Any] = BeanieAccessTokenDatabase(model)
+            await tokens.create({"token": "T", "user_id": user_id})
+
+            assert await (tokens.delete_by_user(user_id) if everywhere else tokens.delete_by_token("T")) == 1
+            assert await model.count() == left
+        assert WatchedToken.heard == ["T"]
 
     async def test_times_are_read_as_mongodb_keeps_them(
         self, access_tokens: BeanieAccessTokenDatabase[AccessToken], user_id: PydanticObjectId

@@ -378,6 +378,110 @@ async def test_a_method_replaced_on_the_instance_is_called_too(session: AsyncSes
     tokens.delete.assert_awaited_once_with(row)
 
 
+class Watched:
+    """What an application may hang on its tokens, and the ORM sees to when it deletes one."""
+
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+
+        class Base(DeclarativeBase):
+            pass
+
+        class Owner(SQLAlchemyBaseUserTableUUID, Base):
+            pass
+
+        class Token(SQLAlchemyBaseAccessTokenTableUUID, Base):
+            owner: Mapped[Owner] = relationship()
+
+        class TokenWithNotes(SQLAlchemyBaseAccessTokenTableUUID, Base):
+            __tablename__ = "token_with_notes"
+            notes: Mapped[list["Note"]] = relationship(cascade="all, delete-orphan")
+
+        class Note(Base):
+            __tablename__ = "note"
+            id: Mapped[int] = mapped_column(primary_key=True)
+            token: Mapped[str] = mapped_column(ForeignKey(TokenWithNotes.token))
+
+        class AuditedToken(SQLAlchemyBaseAccessTokenTableUUID, Base):
+            __tablename__ = "audited_token"
+
+        @event.listens_for(AuditedToken, "after_delete")
+        def note(_mapper: Any, _connection: Any, token: AuditedToken) -> None:
+            self.deleted.append(token.token)
+
+        class ParentToken(SQLAlchemyBaseAccessTokenTableUUID, Base):
+            __tablename__ = "parent_token"
+
+        class ChildToken(ParentToken):
+            __tablename__ = "child_token"
+            token: Mapped[str] = mapped_column(ForeignKey(ParentToken.token), primary_key=True)
+
+        self.metadata, self.owner, self.plain, self.noted, self.note = Base.metadata, Owner, Token, TokenWithNotes, Note
+        self.audited, self.parent, self.child = AuditedToken, ParentToken, ChildToken
+
+
+@pytest.fixture
+async def watched(tmp_path: Path) -> AsyncIterator[tuple[Watched, AsyncSession, Any]]:
+    watched, engine = Watched(), create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}")
+    async with engine.begin() as connection:
+        await connection.run_sync(watched.metadata.create_all)
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        owner = watched.owner(email="ann@example.org", hashed_password="h")
+        session.add(owner)
+        await session.commit()
+        yield watched, session, owner
+    await engine.dispose()
+
+
+async def end(session: AsyncSession, table: Any, owner: Any, *, everywhere: bool) -> int:
+    tokens: SQLAlchemyAccessTokenDatabase[Any] = SQLAlchemyAccessTokenDatabase(session, table)
+    session.add(table(token="T", user_id=owner.id))
+    await session.commit()
+    return await (tokens.delete_by_user(owner.id) if everywhere else tokens.delete_by_token("T"))
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+async def test_what_belongs_to_a_token_goes_with_it(watched: Any, everywhere: bool) -> None:
+    world, session, owner = watched
+    session.add(world.note(token="T"))
+
+    assert await end(session, world.noted, owner, everywhere=everywhere) == 1
+    assert (await session.execute(select(world.note))).all() == []
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+async def test_whoever_listens_to_deletions_hears_of_tokens_that_end(watched: Any, everywhere: bool) -> None:
+    world, session, owner = watched
+
+    assert await end(session, world.audited, owner, everywhere=everywhere) == 1
+    assert world.deleted == ["T"]
+
+    event.listen(session.sync_session, "persistent_to_deleted", lambda _, token: world.deleted.append(token))
+    assert await end(session, world.plain, owner, everywhere=everywhere) == 1
+    assert len(world.deleted) == 2
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+async def test_a_token_in_two_tables_ends_in_both(watched: Any, everywhere: bool) -> None:
+    world, session, owner = watched
+
+    assert await end(session, world.child, owner, everywhere=everywhere) == 1
+    assert (await session.execute(select(world.parent))).all() == []
+
+
+async def test_a_token_with_nothing_but_its_owner_ends_in_one_statement(watched: Any) -> None:
+    world, session, owner = watched
+    tokens: SQLAlchemyAccessTokenDatabase[Any] = SQLAlchemyAccessTokenDatabase(session, world.plain)
+    statements: list[str] = []
+    event.listen(session.bind.sync_engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    session.add(world.plain(token="T", user_id=owner.id))
+    await session.commit()
+    del statements[:]
+
+    assert await tokens.delete_by_token("T") == 1
+    assert [statement.split()[0] for statement in statements] == ["DELETE"]
+
+
 async def test_tokens_of_a_table_with_more_in_it_are_complete_after_creation(world: World) -> None:
     class Base(DeclarativeBase):
         pass
