@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fastapi_users import __version__, schemas
 from fastapi_users._lazy import needs_extra
 from fastapi_users.application import Application, ApplicationError, load_application
-from fastapi_users.db.base import BaseUserDatabase
+from fastapi_users.db.base import is_adapter
 from fastapi_users.doctor import Finding, examine, find_missing_tables
 from fastapi_users.exceptions import InvalidPasswordException, UserAlreadyExists, UserNotExists
 from fastapi_users.manager import ending_sessions
@@ -89,7 +89,7 @@ def create_superuser(
     async def create(application: Application) -> Any:
         async def with_manager(user_manager: Any = Depends(application.fastapi_users.get_user_manager)) -> Any:
             users = user_manager.user_db
-            knows = users.has_field if isinstance(users, BaseUserDatabase) else bool  # which knows every name
+            knows = users.has_field if is_adapter(users) else bool  # which knows every name
             unknown = [name for name in fields if not knows(name)]
             if unknown:
                 raise ApplicationError(f"Users have no {', '.join(unknown)}.")

@@ -31,7 +31,7 @@ from pydantic import SecretStr
 
 from fastapi_users import events, exceptions, models, schemas
 from fastapi_users.background import Work, is_unseen
-from fastapi_users.db.base import BaseUserDatabase
+from fastapi_users.db.base import BaseUserDatabase, is_adapter
 from fastapi_users.insecure import endless, refuse_weak_secret, warn_of_weak_secret, warn_once
 from fastapi_users.jwt import (
     SecretsType,
@@ -238,7 +238,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         user_db: BaseUserDatabase[models.UP, models.ID],
         password_helper: PasswordHelperProtocol | None = None,
     ) -> None:
-        if not isinstance(user_db, BaseUserDatabase) and isinstance(user_db, _UNSOLVED):
+        if not is_adapter(user_db) and isinstance(user_db, _UNSOLVED):
             raise TypeError(
                 f"{type(self).__name__} got something that FastAPI has not solved for a user_db: take it as a parameter of "
                 "a dependency, as in def get_user_manager(user_db=Depends(get_user_db)), and give that to FastAPIUsers."
@@ -473,7 +473,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     async def _refresh_under_lock(self, user: Any, account: Any, oauth_client: Any, min_lifetime_seconds: float) -> str:
         async with self._transaction():
             user_db: Any = self.user_db
-            is_ours = isinstance(user_db, BaseUserDatabase)
+            is_ours = is_adapter(user_db)
             lock = user_db.lock_oauth_account if is_ours else partial(BaseUserDatabase.lock_oauth_account, user_db)
             owner, account = await lock(user, account)
             if not _has_expired(account, min_lifetime_seconds):
@@ -986,17 +986,17 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             await send_later(self.mailer, message, request=request, on_error=on_error)
 
     async def _after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
-        if isinstance(self.user_db, BaseUserDatabase):
+        if is_adapter(self.user_db):
             await self.user_db.after_commit(callback)
         else:
             await callback()
 
     async def _restore(self, user: models.UP) -> None:
-        if isinstance(self.user_db, BaseUserDatabase):
+        if is_adapter(self.user_db):
             await self.user_db.restore(user)
 
     async def _recover(self, error: Exception) -> None:
-        if isinstance(self.user_db, BaseUserDatabase):
+        if is_adapter(self.user_db):
             await self.user_db.recover(error)
 
     async def _tell_of_background_error(self, error: Exception, request: Request | None) -> None:
@@ -1019,7 +1019,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     def _transaction(self) -> AbstractAsyncContextManager[None]:
         """Of the adapter; none where that is just an object with the eight methods."""
         user_db: Any = self.user_db
-        return user_db.transaction() if isinstance(user_db, BaseUserDatabase) else nullcontext()
+        return user_db.transaction() if is_adapter(user_db) else nullcontext()
 
     def _one_time_secrets(self, purpose: Purpose) -> OneTimeSecrets:
         """
@@ -1145,7 +1145,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             condition is None
             or condition.user_id != user.id
             or condition.writes not in fields
-            or not isinstance(user_db, BaseUserDatabase)
+            or not is_adapter(user_db)
         ):
             return cast("models.UP", await user_db.update(user, fields))
         updated_user: models.UP | None = await user_db.update_where(user, condition.expected, fields)
@@ -1157,7 +1157,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         """The user with the new hash; ``None`` when another one has been stored meanwhile."""
         user_db: Any = self.user_db
         user_id, fields = user.id, {"hashed_password": upgraded_hash}
-        if isinstance(user_db, BaseUserDatabase):
+        if is_adapter(user_db):
             updated_user: Any = await user_db.update_where(user, {"hashed_password": stored_hash}, fields)
             if updated_user is None:
                 return None
@@ -1187,7 +1187,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             async with self._transaction():
                 return await write()
         user_db: Any = self.user_db
-        is_ours = isinstance(user_db, BaseUserDatabase)
+        is_ours = is_adapter(user_db)
         tries = 3 if is_ours and owner_id is None and user_db.may_commit() else 1
         while True:
             tries -= 1
@@ -1302,9 +1302,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
     async def _reserve_oauth_account(self, account: dict[str, Any]) -> bool:
         user_db: Any = self.user_db
-        return isinstance(user_db, BaseUserDatabase) and await user_db.reserve_oauth_account(
-            account["oauth_name"], account["account_id"]
-        )
+        return is_adapter(user_db) and await user_db.reserve_oauth_account(account["oauth_name"], account["account_id"])
 
     @property
     def _can_unlink(self) -> bool:
@@ -1379,7 +1377,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     def _without_unknown_extras(self, schema: Any, fields: dict[str, Any]) -> dict[str, Any]:
         """What a client sends beyond what its schema declares is written where there is a place for it, or not at all."""
         extra = getattr(schema, "model_extra", None)
-        if not extra or not isinstance(self.user_db, BaseUserDatabase):
+        if not extra or not is_adapter(self.user_db):
             return fields
         has_field = self.user_db.has_field
         return {name: value for name, value in fields.items() if name not in extra or has_field(name)}
@@ -1402,7 +1400,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
 
         :raises HashingQueueFull: unless the client would hear nothing of it.
         """
-        if isinstance(self.user_db, BaseUserDatabase):
+        if is_adapter(self.user_db):
             await self.user_db.release_connection()
         return await run_in_hashing_pool(function, *args, is_patient=is_unseen())
 

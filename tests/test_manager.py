@@ -5,7 +5,7 @@ import warnings
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Generic
-from unittest.mock import AsyncMock, MagicMock
+from unittest.mock import AsyncMock, MagicMock, Mock
 
 import bcrypt
 import jwt
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ConfigDict, SecretStr
 
 from fastapi_users import BaseUserManager, IntegerIDMixin, InvalidID, InvalidPasswordException, UUIDIDMixin, schemas
+from fastapi_users.db import SQLAlchemyUserDatabase
 from fastapi_users.exceptions import (
     InsecureSecretWarning,
     InsecureSettingWarning,
@@ -774,3 +775,32 @@ async def test_what_is_derived_from_a_secret_outlives_its_rotation() -> None:
     assert not after._fits_fingerprint("\u00e9\ud800", "hash", "purpose")
     assert not newest._fits_fingerprint(fingerprint, "hash", "purpose")
     assert newest._fits_fingerprint(after._fingerprint("hash", "purpose"), "hash", "purpose")
+
+
+# the tests of applications
+
+
+@pytest.mark.parametrize("make", [AsyncMock, MagicMock, Mock])
+@pytest.mark.parametrize("adapter", [SQLAlchemyUserDatabase, InMemoryUserDatabase])
+async def test_a_mock_with_the_names_of_an_adapter_is_called_as_upstream_calls_it(make: Any, adapter: Any) -> None:
+    """Of what upstream does not call, such as ``update_where``, it knows no answer."""
+    old = bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode()
+    user = User(id=uuid.uuid4(), email="ann@example.org", hashed_password=old)
+    database, tokens = make(spec=adapter), list[str]()
+    manager = UserManager(database, PasswordHelper())
+    for hook in ("on_after_forgot_password", "on_after_request_verify"):
+        setattr(manager, hook, AsyncMock(side_effect=lambda _user, token, _request: tokens.append(token)))
+    database.get.return_value = database.create.return_value = user
+    database.update.side_effect = lambda user, fields: [setattr(user, *field) for field in fields.items()] and user
+
+    database.get_by_email.return_value = None
+    assert await manager.create(schemas.BaseUserCreate(email=user.email, password="hunter2")) is user
+    database.get_by_email.return_value = user
+    assert await manager.authenticate(credentials(user.email, "hunter2")) is user
+    await manager.forgot_password(user)
+    assert await manager.reset_password(tokens.pop(), "hunter3") is user
+    await manager.request_verify(user)
+    assert await manager.verify(tokens.pop()) is user
+
+    written = [[*call.args[1]] for call in database.update.await_args_list]
+    assert written == [["hashed_password"], ["hashed_password"], ["is_verified"]]

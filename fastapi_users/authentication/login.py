@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cache
 from typing import Any, Generic
 
 import jwt
@@ -29,7 +30,7 @@ from fastapi_users.authentication.strategy.base import (
 from fastapi_users.authentication.transport.base import read_token
 from fastapi_users.authentication.transport.cross_site import refuse_cross_site
 from fastapi_users.background import do_unseen
-from fastapi_users.db.base import BaseUserDatabase
+from fastapi_users.db.base import BaseUserDatabase, is_adapter
 from fastapi_users.jwt import decode_jwt, generate_jwt
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.one_time import OneTimeSecrets, Purpose
@@ -114,6 +115,18 @@ class LoginTicket(Generic[models.UP, models.ID]):
     secret: str = field(repr=False)
 
 
+def seams_of(user_manager: BaseUserManager[models.UP, models.ID]) -> BaseUserManager[models.UP, models.ID]:
+    """The manager itself; or, where tests of an application put something else in its place that has what upstream calls,
+    one without features.
+    """
+    return user_manager if issubclass(type(user_manager), BaseUserManager) else _without_features()
+
+
+@cache
+def _without_features() -> BaseUserManager[Any, Any]:
+    return BaseUserManager(BaseUserDatabase())
+
+
 async def check_credentials(
     user_manager: BaseUserManager[models.UP, models.ID],
     credentials: OAuth2PasswordRequestForm,
@@ -125,7 +138,7 @@ async def check_credentials(
     :raises BadCredentials: there is none.
     """
     check = CredentialCheck(method=PASSWORD_METHOD, identifier=credentials.username, request=request)
-    await user_manager._seam_before_credentials(check)
+    await seams_of(user_manager)._seam_before_credentials(check)
     async with reporting_errors(user_manager, check):
         user = await user_manager.authenticate(credentials)
     if user is None or not user.is_active:
@@ -146,7 +159,7 @@ async def reporting_errors(
         yield
     except Exception as error:
         if _is_refusal(error, check.request):
-            await user_manager._recover(error)
+            await seams_of(user_manager)._recover(error)
             await report_failure(user_manager, check, user=user)
         raise
 
@@ -171,22 +184,22 @@ async def report_failure(
     :param user: whom it was meant for, where that is known. For a password the address is looked up, whoever it was, if
         anybody wants to know.
     """
-    is_password, identifier = check.method == PASSWORD_METHOD, check.identifier or ""
-    if is_password and _is_listened_to(user_manager):
+    is_password, identifier, seams = check.method == PASSWORD_METHOD, check.identifier or "", seams_of(user_manager)
+    if is_password and _is_listened_to(seams):
         found = await _or_none(user_manager.get_by_email(identifier))
         user = found if user is None else user
     # Before a subscriber commits, after which some sessions know no attribute of the user any more.
     user_id = None if user is None else user.id
-    await user_manager._seam_credentials_failed(check, user)
-    await user_manager._seam_event(
+    await seams._seam_credentials_failed(check, user)
+    await seams._seam_event(
         events.LoginFailed(
             user_id=user_id,
-            request=await user_manager._facts(check.request),
+            request=await seams._facts(check.request),
             identifier=presentable_identifier(identifier),
             method=check.method,
         )
     )
-    if is_password and _is_overridden(user_manager, "on_after_failed_login"):
+    if is_password and _is_overridden(seams, "on_after_failed_login"):
 
         async def tell() -> None:
             known = user_manager.get_by_email(identifier) if user_id is None else user_manager.get(user_id)
@@ -267,7 +280,7 @@ async def complete_login(
     if request is not None:
         refuse_cross_site(backend.transport, request)
     refuse_unfit(user, requires_verification=requires_verification)
-    credentials = _credentials_of(user, user_manager)
+    seams, credentials = seams_of(user_manager), _credentials_of(user, user_manager)
     attempt = LoginAttempt(
         user=user,
         methods=tuple(dict.fromkeys(methods)),
@@ -278,13 +291,13 @@ async def complete_login(
         is_reauthentication=replaced_token is not None,
     )
     try:
-        await user_manager._seam_before_session(attempt)
+        await seams._seam_before_session(attempt)
     except LoginInterrupted as interruption:
         return await _challenge(user_manager, attempt, interruption.methods, replaced_token=replaced_token)
 
     # Before the strategy commits, after which some sessions know no attribute of the user any more.
     kind = events.Reauthenticated if attempt.is_reauthentication else events.LoggedIn
-    facts = await user_manager._facts(request)
+    facts = await seams._facts(request)
     event = kind(user_id=user.id, request=facts, methods=attempt.methods, backend=backend.name)
 
     authentication = current_authentication.set(Authentication(methods=attempt.methods, time=attempt.auth_time))
@@ -297,8 +310,8 @@ async def complete_login(
     if replaced_token is not None:
         with suppress(StrategyDestroyNotSupportedError):
             await strategy.destroy_token(replaced_token, user)
-    await user_manager._seam_event(event)
-    await user_manager._seam_after_login(attempt, response)
+    await seams._seam_event(event)
+    await seams._seam_after_login(attempt, response)
     hook = user_manager.on_after_reauthenticate if attempt.is_reauthentication else user_manager.on_after_login
     await hook(user, request, response)
     return response
@@ -306,7 +319,7 @@ async def complete_login(
 
 def _credentials_of(user: Any, user_manager: BaseUserManager[Any, Any]) -> ProvenCredentials | None:
     user_db = getattr(user_manager, "user_db", None)
-    if not isinstance(user_db, BaseUserDatabase) or not all(hasattr(user, name) for name in _CREDENTIALS):
+    if not is_adapter(user_db) or not all(hasattr(user, name) for name in _CREDENTIALS):
         return None  # the tests of applications log in whatever they like
     return ProvenCredentials(
         user_db=user_db, user_id=user.id, fields={name: getattr(user, name) for name in _CREDENTIALS}

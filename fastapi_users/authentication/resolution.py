@@ -16,7 +16,7 @@ from fastapi.requests import HTTPConnection
 from fastapi.security.base import SecurityBase
 
 from fastapi_users.authentication.backend import AuthenticationBackend
-from fastapi_users.db.base import BaseUserDatabase
+from fastapi_users.db.base import is_adapter
 
 _EMPTY = "fastapi_users.schemes_without_token"
 
@@ -167,7 +167,7 @@ class KnownSessions:
             return None
         session: Session = entry[0]
         user_db = getattr(self._asked[0], "user_db", None)
-        return session if not isinstance(user_db, BaseUserDatabase) or user_db.is_at_hand(session.user) else None
+        return session if not is_adapter(user_db) or user_db.is_at_hand(session.user) else None
 
     def put(self, session: Session) -> None:
         self._known[self._key] = session, self._asked

@@ -14,6 +14,7 @@ from fastapi_users.authentication.login import (
     complete_login,
     login_openapi_extra,
     refuse_unfit,
+    seams_of,
 )
 from fastapi_users.authentication.transport import TransportLogoutNotSupportedError
 from fastapi_users.authentication.transport.cross_site import CrossSiteRequest
@@ -101,14 +102,14 @@ def get_auth_router(
         user_manager: BaseUserManager[models.UP, models.ID] = Depends(get_user_manager),
         strategy: Strategy[models.UP, models.ID] = Depends(backend.get_strategy),
     ) -> Response:
-        user, token = user_token
+        (user, token), seams = user_token, seams_of(user_manager)
         # Before the commit, at which some sessions forget the user.
-        event = LoggedOut(user_id=user.id, request=await user_manager._facts(request), backend=backend.name)
+        event = LoggedOut(user_id=user.id, request=await seams._facts(request), backend=backend.name)
         refusal = refusal_status(user, active=True, verified=requires_verification)
         response = await backend.logout(strategy, user, token)
         if hasattr(type(strategy), "forget_client"):  # of a feature, whose client holds more than the token
             await cast("Any", strategy).forget_client(response, backend, request=request)
-        await user_manager._seam_event(event)
+        await seams._seam_event(event)
         if refusal is not None:
             raise HTTPException(refusal, headers=_cookies_of(response))
         return response

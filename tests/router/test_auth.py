@@ -1,5 +1,6 @@
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock
 from uuid import UUID
 
 import pytest
@@ -201,3 +202,38 @@ async def test_a_revocable_bearer_token_ends_with_the_logout(world: World) -> No
 
     assert (await world.client.get("/users/me", headers=headers)).status_code == 401
     assert (await world.client.get("/users/me", headers=other)).status_code == 200
+
+
+class FakeManager:
+    """What upstream's routes call to log in and out, and nothing else."""
+
+    def __init__(self, user: User) -> None:
+        self.user = user
+        self.parse_id = UUID
+        self.on_after_login = AsyncMock()
+
+    async def authenticate(self, credentials: Any) -> User | None:
+        return self.user if credentials.password == PASSWORD else None
+
+    async def get(self, user_id: UUID) -> User:
+        return self.user
+
+
+def mock_manager(user: User) -> Any:
+    fake = FakeManager(user)
+    names = ("parse_id", "on_after_login", "authenticate", "get")
+    return MagicMock(**{name: getattr(fake, name) for name in names})
+
+
+@pytest.mark.parametrize("make", [FakeManager, mock_manager])
+async def test_the_manager_may_be_anything_with_the_methods_that_are_called(world: World, make: Any) -> None:
+    """As the tests of applications put in its place."""
+    manager = make(await world.insert_user())
+    world.app.dependency_overrides[world.fastapi_users.get_user_manager] = lambda: manager
+
+    headers = await world.log_in()
+    refused = await world.client.post("/auth/jwt/login", data={**CREDENTIALS, "password": "wrong"})
+    logged_out = await world.client.post("/auth/jwt/logout", headers=headers)
+
+    assert (refused.status_code, logged_out.status_code) == (400, 204)
+    manager.on_after_login.assert_awaited_once()

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fastapi_users.authentication.login import LoginAttempt, refuse_unfit
 from fastapi_users.authentication.strategy.base import current_authentication, refuse_if_changed
-from fastapi_users.db.base import BaseUserDatabase
+from fastapi_users.db.base import is_adapter
 from fastapi_users.db.store import Store, at_most, greater_than, none_of
 from fastapi_users.events import Event
 from fastapi_users.exceptions import BadCredentials, CredentialsChanged, UserNotExists
@@ -423,7 +423,7 @@ class SessionsMixin(BaseUserManager[UP, ID]):
             try:
                 return await change()
             except Exception as error:  # noqa: PERF203 -- of an attempt, and there are few
-                if not isinstance(users, BaseUserDatabase) or not users.is_worth_another_try(error):
+                if not is_adapter(users) or not users.is_worth_another_try(error):
                     raise
                 await self._recover(error)
         return await change()

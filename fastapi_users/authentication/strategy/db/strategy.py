@@ -17,7 +17,7 @@ from fastapi_users.authentication.strategy.base import (
 )
 from fastapi_users.authentication.strategy.db.adapter import AccessTokenDatabase
 from fastapi_users.authentication.strategy.db.models import AP
-from fastapi_users.db.base import BaseUserDatabase
+from fastapi_users.db.base import is_adapter
 from fastapi_users.exceptions import CredentialsChanged
 from fastapi_users.insecure import endless, warn_once
 from fastapi_users.manager import BaseUserManager
@@ -77,7 +77,7 @@ class DatabaseStrategy(Strategy[UP, ID], Generic[UP, ID, AP]):
         return None
 
     def _look_up(self, stored: str, user_db: Any) -> Awaitable[AP | None]:
-        if isinstance(user_db, BaseUserDatabase) and hasattr(type(self.database), "get_by_token_with_user"):  # ours
+        if is_adapter(user_db) and hasattr(type(self.database), "get_by_token_with_user"):  # ours
             found: Awaitable[AP | None] = self.database.get_by_token_with_user(stored, self._oldest(), user_db)  # type: ignore[attr-defined]  # looked for above
             return found
         return self.database.get_by_token(stored, self._oldest())
