@@ -782,16 +782,18 @@ async def test_what_is_derived_from_a_secret_outlives_its_rotation() -> None:
 
 @pytest.mark.parametrize("make", [AsyncMock, MagicMock, Mock])
 @pytest.mark.parametrize("adapter", [SQLAlchemyUserDatabase, InMemoryUserDatabase])
-async def test_a_mock_with_the_names_of_an_adapter_is_called_as_upstream_calls_it(make: Any, adapter: Any) -> None:
+async def test_a_mock_with_the_names_of_an_adapter_is_called_as_upstream_calls_it(
+    harness: Harness, make: Any, adapter: Any
+) -> None:
     """Of what upstream does not call, such as ``update_where``, it knows no answer."""
     old = bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)).decode()
-    user = User(id=uuid.uuid4(), email="ann@example.org", hashed_password=old)
+    user = await harness.database.create({"email": "ann@example.org", "hashed_password": old})
     database, tokens = make(spec=adapter), list[str]()
     manager = UserManager(database, PasswordHelper())
     for hook in ("on_after_forgot_password", "on_after_request_verify"):
         setattr(manager, hook, AsyncMock(side_effect=lambda _user, token, _request: tokens.append(token)))
     database.get.return_value = database.create.return_value = user
-    database.update.side_effect = lambda user, fields: [setattr(user, *field) for field in fields.items()] and user
+    database.update.side_effect = harness.database.update
 
     database.get_by_email.return_value = None
     assert await manager.create(schemas.BaseUserCreate(email=user.email, password="hunter2")) is user
