@@ -565,7 +565,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             {"sub", "email"},
             refusal=refusal,
         )
-        if claims["aud"] == EMAIL_CHANGE_TOKEN_AUDIENCE:
+        if claims.get("aud") == EMAIL_CHANGE_TOKEN_AUDIENCE:
             return await self._confirm_email_change(claims, request)
         user = await _or_none(self.get_by_email, claims["email"])
         if user is None or self._parse_id_or(claims["sub"], refusal) != user.id:
