@@ -3,7 +3,7 @@ import uuid
 from collections.abc import AsyncIterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import AsyncMock
 
 import anyio
@@ -28,6 +28,7 @@ from fastapi_users.authentication.login import (
     resume_login,
 )
 from fastapi_users.authentication.strategy import DatabaseStrategy
+from fastapi_users.db import SQLAlchemyUserDatabase
 from fastapi_users.exceptions import BadCredentials, InvalidLoginTicket, UserNotVerified
 from fastapi_users.testing import frozen_clock
 from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase
@@ -511,3 +512,20 @@ async def test_a_login_that_waits_goes_on_after_the_secret_was_rotated(
     ticket = await challenged(world.client)
     monkeypatch.setattr(ToyManager, "login_ticket_secret", SECRET)
     assert_refused(await finish(world.client, ticket), "TOY_BAD_TICKET")
+
+
+async def test_a_session_that_an_override_has_closed_is_not_used_again(tmp_path: Path) -> None:
+    """Nobody would give its connection back: applications with many tenants look up each user in a session of its own."""
+
+    class OfManyTenants(UserManager):
+        async def authenticate(self, credentials: OAuth2PasswordRequestForm) -> User | None:
+            async with self.world.session_maker() as session:
+                self.user_db = SQLAlchemyUserDatabase(session, User)
+                return await super().authenticate(credentials)
+
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=OfManyTenants) as world:
+        await world.insert_user()
+
+        assert (await world.client.post("/auth/cookie/login", data=CREDENTIALS)).status_code == 204
+
+        assert cast("Any", world.engine.pool).checkedout() == 0
