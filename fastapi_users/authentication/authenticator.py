@@ -296,9 +296,10 @@ class Authenticator(Generic[models.UP, models.ID]):
         async def session_ender_dependency(**kwargs: Any) -> Any:
             response: Response = kwargs[_RESPONSE]
             names = [name_to_variable_name(backend.name) for backend in self.backends]
-            tokens = {name: kwargs.get(name) for name in names}
+            # Those that are texts: what another scheme gives, such as HTTPBearer, its own strategy alone can read.
+            tokens = {name: token for name in names if isinstance(token := kwargs.get(name), str)}
             # All of them, since two backends may keep their tokens in one place.
-            sent = [*dict.fromkeys(token for token in tokens.values() if token)]
+            sent = [*dict.fromkeys(filter(None, tokens.values()))]
             own: dict[str, Any] = {"except_tokens": sent} if sent else {}
 
             async def end_sessions(user: models.UP) -> None:
@@ -314,7 +315,7 @@ class Authenticator(Generic[models.UP, models.ID]):
                     raise errors[0]
                 # After all of that, or another backend with the same list of ended tokens would end a new one as well.
                 for backend, strategy in zip(self.backends, strategies, strict=True):
-                    token = tokens[name_to_variable_name(backend.name)]
+                    token = tokens.get(name_to_variable_name(backend.name))
                     reissue = getattr(type(strategy), "reissue_token", None) if token else None
                     reissued = None if reissue is None else await reissue(strategy, token, user)
                     if reissued is not None:

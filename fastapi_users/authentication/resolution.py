@@ -158,8 +158,11 @@ class KnownSessions:
     def __init__(self, scope: Any, user_manager: Any, candidates: Sequence[tuple[Any, str]]) -> None:
         self._known: dict[Any, Any] = scope.setdefault(_SESSIONS, {})
         self._asked = user_manager, candidates
-        # Of objects that an entry keeps alive, so that no others get their ids.
-        self._key = (id(user_manager), *[(id(strategy), token) for strategy, token in candidates])
+        # Of objects that an entry keeps alive, so that no others get their ids. Tokens of FastAPI's HTTPBearer are no texts.
+        self._key = (
+            id(user_manager),
+            *[(id(strategy), token if type(token) is str else id(token)) for strategy, token in candidates],
+        )
 
     def get(self) -> Session | None:
         entry = self._known.get(self._key)

@@ -13,11 +13,11 @@ import fastapi
 import pytest
 from fastapi import Depends, FastAPI, Header, HTTPException, Request, Security
 from fastapi.requests import HTTPConnection
-from fastapi.security import APIKeyCookie, APIKeyHeader
+from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPBearer
 from httpx import ASGITransport, AsyncClient, Response
 from packaging.version import Version
 
-from fastapi_users import FastAPIUsers
+from fastapi_users import FastAPIUsers, schemas
 from fastapi_users.authentication import (
     AuthenticationBackend,
     Authenticator,
@@ -484,3 +484,27 @@ async def test_what_was_refused_is_not_remembered(asked: Asked) -> None:
     app = app_of(users.current_user(optional=True), users.current_user())
     assert (await get(app, {"Authorization": "Bearer bad"})).status_code == 401
     assert asked.names.count("read bad") == 2
+
+
+async def test_a_token_may_be_an_object_that_the_strategy_of_the_application_reads(asked: Asked) -> None:
+    """As FastAPI's HTTPBearer gives one, which cannot be hashed."""
+
+    class OfCredentials(Strategy[User, uuid.UUID]):
+        async def read_token(self, token: Any, user_manager: Any) -> User | None:
+            asked.names.append(token.credentials)
+            return asked.user
+
+    transport: Any = BearerTransport("login")
+    transport.scheme = HTTPBearer(auto_error=False)
+    strategy: Any = OfCredentials()  # type: ignore[abstract]  # nothing is abstract at run time
+    users = Users(asked.get_user_manager, [Backend("http", transport, lambda: strategy)])
+    app = FastAPI()
+    app.include_router(users.get_users_router(schemas.BaseUser, schemas.BaseUserUpdate))
+    asked.user = await asked.user_db.create({"email": "ann@example.org", "hashed_password": "h"})
+
+    async with AsyncClient(transport=ASGITransport(app), base_url="https://app.test", headers=ANN) as client:
+        shown = await client.get("/me")
+        changed = await client.patch("/me", json={"password": "a new password"})
+
+    assert (shown.status_code, changed.status_code) == (200, 200)
+    assert asked.names == ["manager", "ann"] * 2
