@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -112,6 +113,14 @@ SETUPS: dict[str, tuple[Callable[[], Any], str]] = {
     "a strategy for a function": (
         lambda: backend(get_strategy=JWTStrategy[Any, Any](SECRET, 3600)),
         "The backend 'jwt' takes a function that makes the strategy, and calls it for every request: write get_strategy=",
+    ),
+    "keys of tokens that come with the request": (
+        lambda: backend(get_strategy=partial(JWTStrategy[Any, Any], SECRET, 3600)),
+        "The backend 'jwt' would let a request choose the keys of its tokens: write get_strategy=lambda: JWTStrategy(…).",
+    ),
+    "a class of strategies": (
+        lambda: backend(get_strategy=JWTStrategy),
+        "The backend 'jwt' would let a request choose the keys of its tokens: write get_strategy=lambda: JWTStrategy(…).",
     ),
     "the user class before the session": (
         lambda: untyped(Row, session),

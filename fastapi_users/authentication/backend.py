@@ -1,11 +1,11 @@
 from contextlib import suppress
-from functools import cached_property
-from typing import Any, Generic
+from functools import cached_property, partial
+from typing import Any, Generic, get_origin
 
 from fastapi import Response, status
 
 from fastapi_users import models
-from fastapi_users.authentication.strategy import Strategy, StrategyDestroyNotSupportedError
+from fastapi_users.authentication.strategy import JWTStrategy, Strategy, StrategyDestroyNotSupportedError
 from fastapi_users.authentication.transport import Transport, TransportLogoutNotSupportedError
 from fastapi_users.types import DependencyCallable
 
@@ -31,7 +31,9 @@ class AuthenticationBackend(Generic[models.UP, models.ID]):
         *,
         get_strategy_blocks: bool = False,
     ) -> None:
-        """:raises TypeError: the transport is a class, or the strategy is made already."""
+        """:raises TypeError: the transport is a class, the strategy is made already, or FastAPI would make a JWTStrategy from
+        what a request says.
+        """
         if isinstance(transport, type):
             raise TypeError(
                 f"The backend {name!r} takes a transport, not a class of them: write {transport.__name__}(…)."
@@ -41,6 +43,13 @@ class AuthenticationBackend(Generic[models.UP, models.ID]):
             raise TypeError(
                 f"The backend {name!r} takes a function that makes the strategy, and calls it for every request: write "
                 f"get_strategy=lambda: {kind}(…), or the name of a dependency without parentheses."
+            )
+        made = get_strategy.func if isinstance(get_strategy, partial) else get_strategy
+        if (get_origin(made) or made) is JWTStrategy:
+            # The parameters of a dependency come with the query: whoever sends a public_key makes tokens for every user.
+            raise TypeError(
+                f"The backend {name!r} would let a request choose the keys of its tokens: write "
+                "get_strategy=lambda: JWTStrategy(…)."
             )
         self.name = name
         self.transport = transport
