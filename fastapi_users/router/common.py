@@ -255,11 +255,13 @@ class _AnswerFirst(Response):
         self.background = answer.background
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.answer.status_code, self.answer.background = self.status_code, self.background
+        self.answer.status_code, self.answer.background = self.status_code, None
         try:
             await self.answer(scope, receive, send)
         finally:  # no background task, which would not be run for a client that is gone
             await self.queue.run()
+        if self.background is not None:  # to which a hook has added its mail just now
+            await self.background()
 
 
 _UNREADABLE_BODY = "There was an error parsing the body"  # FastAPI's words

@@ -1,6 +1,8 @@
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
+from fastapi import BackgroundTasks, Request
 
 from fastapi_users.jwt import generate_jwt
 from fastapi_users.router.reset import RESET_PASSWORD_RESPONSES
@@ -135,3 +137,23 @@ def test_the_documented_refusals_are_exported() -> None:
     examples = RESET_PASSWORD_RESPONSES[400]["content"]["application/json"]["examples"]
 
     assert list(examples) == ["RESET_PASSWORD_BAD_TOKEN", "RESET_PASSWORD_INVALID_PASSWORD"]
+
+
+async def test_a_hook_may_hand_its_mail_to_the_background_tasks_of_the_request(world: World) -> None:
+    """It is called when the answer is sent, and those are run afterwards."""
+    user, sent = await world.insert_user(), list[str]()
+
+    async def get_user_manager(tasks: BackgroundTasks) -> AsyncIterator[Any]:
+        async def hand_over(user: User, token: str, request: Request | None) -> None:
+            tasks.add_task(sent.append, user.email)
+
+        async with world.session_maker() as session:
+            manager = world.make_manager(session)
+            manager.on_after_forgot_password = manager.on_after_request_verify = hand_over
+            yield manager
+
+    world.app.dependency_overrides[world.fastapi_users.get_user_manager] = get_user_manager
+    for path in ("/auth/forgot-password", "/auth/request-verify-token"):
+        assert (await world.client.post(path, json={"email": user.email})).status_code == 202
+
+    assert sent == [user.email] * 2
