@@ -482,6 +482,8 @@ class _SessionCalls:
 
     async def save(self) -> None:
         """Commit, or, inside ``transaction()``, flush. What the database refuses is rolled back before it is raised."""
+        if self.open_transaction is not None:
+            self.open_transaction.is_to_commit = True
         try:
             await self.call("flush" if self.open_transaction else "commit")
         except BaseException:
@@ -535,15 +537,16 @@ class _SessionCalls:
             return
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
+    async def transaction(self, *, is_to_commit: bool) -> AsyncIterator[None]:
         if self.open_transaction is not None:
             yield
             return
-        transaction = self.session.info[_OpenTransaction] = _OpenTransaction()
+        transaction = self.session.info[_OpenTransaction] = _OpenTransaction(is_to_commit=is_to_commit)
         try:
             yield
             transaction.refuse_if_failed()
-            await self.call("commit")
+            if transaction.is_to_commit:
+                await self.call("commit")
         except BaseException:
             await self.rollback()
             for row in transaction.rows:
@@ -558,9 +561,14 @@ class _SessionCalls:
 
 
 class _OpenTransaction:
-    """Kept in ``session.info``, which all adapters on a session share."""
+    """Kept in ``session.info``, which all adapters on a session share.
 
-    def __init__(self) -> None:
+    :ivar is_to_commit: at its end. Not if nobody but an adapter of the application has written, which may leave that to a
+        unit of work of its own.
+    """
+
+    def __init__(self, *, is_to_commit: bool) -> None:
+        self.is_to_commit = is_to_commit
         self.rows: list[Any] = []
         self.callbacks: list[Callable[[], Awaitable[None]]] = []
         self.has_failed = False
@@ -805,6 +813,10 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         """In a subclass, on this instance, or as a patch of the class."""
         return getattr(self.update, "__func__", None) is not _UPDATE
 
+    @property
+    def _overrides_create(self) -> bool:
+        return getattr(self.create, "__func__", None) is not _CREATE
+
     async def delete(self, user: UP) -> None:
         """The OAuth accounts go as well, also where their relationship has no cascade."""
         for relationship in cast("Any", inspect(type(user))).relationships:
@@ -925,8 +937,11 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         return [each for model in models for each in await SQLAlchemyStore(self.session, model).find_missing()]
 
     def transaction(self) -> Any:
-        """Writes inside it flush, and are committed together at its end; an exception rolls them back."""
-        return self._calls.transaction()
+        """Writes inside it flush, and are committed together at its end; an exception rolls them back.
+
+        Where a subclass writes users in its own way, and nothing else was written, committing is left to it.
+        """
+        return self._calls.transaction(is_to_commit=not self._overrides_update and not self._overrides_create)
 
     async def after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
         transaction = self._calls.open_transaction
@@ -1073,6 +1088,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         return self.oauth_account_table
 
 
+_CREATE = SQLAlchemyUserDatabase.create
 _UPDATE = SQLAlchemyUserDatabase.update
 _GET_WITH_USER = SQLAlchemyUserDatabase.get_with_user
 _GET_USER = SQLAlchemyUserDatabase._get_user  # noqa: SLF001 -- to know it from what applications put in its place
