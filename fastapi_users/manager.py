@@ -709,7 +709,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         facts = await self._facts(request)
         token = ""
         async with self._unit_of_work():
-            updated_user = await self._update(user, update_dict)
+            updated_user = await self._update(user, self._with_proof(user_update, update_dict))
             if credentials:
                 await self._seam_credentials_changed(updated_user, credentials, request)
             if has_new_password:
@@ -734,6 +734,13 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         if wanted_email is not None:
             await self.on_after_request_email_change(updated_user, wanted_email, token, request)
         return updated_user
+
+    def _with_proof(self, user_update: Any, update_dict: dict[str, Any]) -> dict[str, Any]:
+        """With the ``current_password`` of the schema, for an ``_update`` of the application that looks for it there."""
+        name = "current_password"
+        if not _overrides(self, "_update") or name not in getattr(user_update, "model_fields_set", ()):
+            return update_dict
+        return {**update_dict, name: getattr(user_update, name)}
 
     async def _email_change_token(self, user: models.UP, new_email: str) -> str:
         """It dies with any other change of the address or the password, and with it, of several, all but the first."""
@@ -1121,15 +1128,15 @@ class BaseUserManager(Generic[models.UP, models.ID]):
             if field == "email":
                 if value is None:
                     continue
+                validated["email"] = value
                 if value != user.email:
                     await self._refuse_taken_email(value, user)
                     validated["is_verified"] = False
-                validated["email"] = value
             elif field == "password":
                 if value is not None:
                     await self._validate(value, user)
                     validated["hashed_password"] = await self._hash(self._fit(value))
-            else:
+            elif field != "current_password":  # a proof, which has been looked at
                 validated[field] = value
         if validated.get("email", user.email) == user.email:
             return await self._write(user, validated)

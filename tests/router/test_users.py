@@ -8,8 +8,9 @@ from fastapi import FastAPI
 from pydantic import ConfigDict, SecretStr, model_validator
 
 from fastapi_users import schemas
+from fastapi_users.jwt import _get_secret_value
 from tests.toy import ToyManager
-from tests.world import PASSWORD, UserCreate, UserRead, UserUpdate, World
+from tests.world import PASSWORD, UserCreate, UserManager, UserRead, UserUpdate, World
 
 UNKNOWN_ID = "00000000-0000-0000-0000-000000000000"
 
@@ -380,6 +381,34 @@ async def test_the_right_current_password_is_written_nowhere_and_handed_to_no_ho
     assert PASSWORD not in answer.text
     only = await toy_world.client.patch("/users/me", json={"current_password": PASSWORD}, headers=headers)
     assert only.status_code == 200
+
+
+class AskingManager(UserManager):
+    """As applications of version 15 do it."""
+
+    async def _update(self, user: Any, update_dict: dict[str, Any]) -> Any:
+        if "password" in update_dict:
+            proof = update_dict["current_password"]
+            is_right, _ = self.password_helper.verify_and_update(_get_secret_value(proof), user.hashed_password)
+            assert is_right
+        return await super()._update(user, update_dict)
+
+
+@pytest.mark.parametrize("schema", [DeclaringUpdate, SecretUpdate])
+async def test_an_update_of_the_application_may_look_for_it(tmp_path: Path, schema: Any) -> None:
+    options: dict[str, Any] = {"manager_class": AskingManager, "user_schemas": (UserRead, UserCreate, schema)}
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", **options) as world:
+        await world.insert_user()
+        headers = await world.log_in()
+        world.hooks.clear()
+        body = {"password": "a new password", "current_password": PASSWORD}
+
+        answer = await world.client.patch("/users/me", json=body, headers=headers)
+
+        assert answer.status_code == 200
+        [updated, *_] = world.hooks
+        assert updated == ("updated", "ann@example.org", {"password": "a new password"}), "no hook gets it"
+        await world.log_in(password="a new password")
 
 
 async def test_where_it_is_not_required_nothing_asks_for_it(toy_world: World) -> None:
