@@ -80,6 +80,7 @@ class Application:
         """With the user manager, and the strategies of the backends in their order."""
 
         async def with_parts(user_manager: Any, **strategies: Any) -> R:
+            require_manager(user_manager)
             return await function(user_manager, list(strategies.values()))
 
         dependencies = {"user_manager": self.fastapi_users.get_user_manager} | {
@@ -94,6 +95,15 @@ class Application:
         return await self.call(with_parts)
 
 
+def require_manager(found: Any) -> None:
+    """:raises ApplicationError: the dependency of the application gave something else, as one without a ``yield`` does."""
+    if not isinstance(found, BaseUserManager):
+        raise ApplicationError(
+            f"The dependency that gives the user manager gave {found if found is None else type(found).__name__}: write in "
+            "it yield UserManager(user_db)."
+        )
+
+
 def load_application(reference: str) -> Application:
     """The application that ``module:name`` stands for.
 
@@ -103,7 +113,7 @@ def load_application(reference: str) -> Application:
     :raises ApplicationError: it stands for none of these.
     """
     module_name, _, name = reference.partition(":")
-    if not name:
+    if not name or module_name.startswith(".") or not module_name:
         raise ApplicationError(f"{reference!r} names no application: write module:name, as in app.main:app.")
     try:
         found: Any = import_module(module_name)
@@ -123,9 +133,10 @@ def _application_of(found: Any, reference: str) -> Application:
         return Application(_facade_of(found), found)
     if isinstance(found, FastAPIUsers):
         return Application(found)
-    if _is_generator_or_coroutine(found) or (callable(found) and not _can_be_called_plainly(found)):
+    may_be_called = callable(found) and not _is_asgi(found)
+    if _is_generator_or_coroutine(found) or (may_be_called and not _can_be_called_plainly(found)):
         return _application_of_dependency(found)
-    made = found() if callable(found) else None
+    made = found() if may_be_called else None
     if isinstance(made, FastAPI):
         return Application(_facade_of(made), made)
     if isinstance(made, BaseUserManager):
@@ -141,6 +152,11 @@ def _application_of_dependency(get_user_manager: Any) -> Application:
 
 def _is_generator_or_coroutine(found: Any) -> bool:
     return isasyncgenfunction(found) or isgeneratorfunction(found) or iscoroutinefunction(found)
+
+
+def _is_asgi(found: Callable[..., Any]) -> bool:
+    """A middleware around the application, for example."""
+    return [*signature(found).parameters] == ["scope", "receive", "send"]
 
 
 def _can_be_called_plainly(function: Callable[..., Any]) -> bool:
@@ -207,7 +223,7 @@ async def _request(app: FastAPI, state: dict[str, Any]) -> str:
         "root_path": "",
         "query_string": b"",
         "headers": [(b"host", b"localhost")],
-        "client": None,
+        "client": ("127.0.0.1", 0),  # ASGI may leave it out, and applications count on it
         "server": ("localhost", 443),
         "state": state,
     }

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fastapi_users import __version__, schemas
 from fastapi_users._lazy import needs_extra
-from fastapi_users.application import Application, ApplicationError, load_application
+from fastapi_users.application import Application, ApplicationError, load_application, require_manager
 from fastapi_users.db.base import is_adapter
 from fastapi_users.doctor import Finding, examine, find_missing_tables
 from fastapi_users.exceptions import InvalidPasswordException, UserAlreadyExists, UserNotExists
@@ -88,6 +88,7 @@ def create_superuser(
 
     async def create(application: Application) -> Any:
         async def with_manager(user_manager: Any = Depends(application.fastapi_users.get_user_manager)) -> Any:
+            require_manager(user_manager)
             users = user_manager.user_db
             knows = users.has_field if is_adapter(users) else bool  # which knows every name
             unknown = [name for name in fields if not knows(name)]
@@ -113,6 +114,7 @@ def set_password(context: typer.Context, email: Email) -> None:
             user_manager: Any = Depends(facade.get_user_manager),
             end_sessions: Any = Depends(facade.authenticator.session_ender()),
         ) -> None:
+            require_manager(user_manager)
             user = await user_manager.get_by_email(email)
             with ending_sessions(end_sessions):
                 await user_manager.update(user_update, user)
@@ -212,6 +214,10 @@ def _errors_as_sentences(*, shows_traceback: bool) -> Iterator[None]:
         if shows_traceback:
             raise
         _fail(_sentence(error))
+    except SystemExit as error:
+        if error.code:  # which says enough, or the application did
+            raise
+        _fail("The application ended while it was loaded: is its start behind if __name__ == '__main__'?")
 
 
 def _sentence(error: Exception) -> str:
@@ -223,7 +229,15 @@ def _sentence(error: Exception) -> str:
         return "There is no user with this address."
     if isinstance(error, InvalidPasswordException):
         return f"The application refuses this password: {error.reason}"
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]} (--traceback shows where)"
+    inner: Any = getattr(error, "exceptions", ())
+    if inner:  # of a task group
+        return _sentence(inner[0])
+    if isinstance(error, ValidationError):  # of the settings, for example: its first line names none of them
+        problem = error.errors(include_input=False, include_url=False)[0]
+        text = f"{error.title}.{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+    else:
+        text = str(error).strip().partition("\n")[0]
+    return f"{': '.join(filter(None, [type(error).__name__, text]))} (--traceback shows where)"
 
 
 def _fit(schema: type[S], values: dict[str, Any]) -> S:
@@ -250,14 +264,17 @@ def _read_password() -> str:
     """Never from an argument, which every user of the machine sees in the list of processes."""
     if _is_terminal():
         return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
-    password = sys.stdin.readline().rstrip("\r\n")
+    try:
+        password = "" if sys.stdin is None else sys.stdin.readline().rstrip("\r\n")
+    except UnicodeDecodeError:
+        _fail(f"The password on standard input is no text in {sys.stdin.encoding}.")
     if not password:
         _fail("There is no password on standard input.")
     return password
 
 
 def _is_terminal() -> bool:
-    return sys.stdin.isatty()
+    return sys.stdin is not None and sys.stdin.isatty()  # None where it was closed
 
 
 def _fail(message: str) -> NoReturn:

@@ -30,5 +30,13 @@ def find_project(start: Path | None = None) -> Project:
 def _settings(file: Path) -> dict[str, Any] | None:
     with needs_extra("cli"):
         tomllib = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    settings: dict[str, Any] | None = tomllib.loads(file.read_text("utf-8")).get("tool", {}).get("fastapi-users")
+    try:
+        tools = tomllib.loads(file.read_text("utf-8")).get("tool")
+    except ValueError as error:
+        raise ValueError(f"{file} is no TOML: {error}") from error
+    settings = tools.get("fastapi-users") if isinstance(tools, dict) else None
+    if not isinstance(settings, dict | None):
+        raise TypeError(
+            f'{file} has one value for fastapi-users: write [tool.fastapi-users], and in it app = "app.main:app".'
+        )
     return settings

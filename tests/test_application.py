@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Query
 from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin, schemas
 from fastapi_users.testing import InMemoryUserDatabase, User
+from starlette.middleware.cors import CORSMiddleware
 import uuid
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
@@ -58,6 +59,8 @@ def get_manager_of_query(tenant: str = Query("a")) -> UserManager:
     return UserManager(InMemoryUserDatabase(User))
 
 def create_nothing(*names: str) -> None: ...
+
+behind_cors = CORSMiddleware(app, allow_origins=["https://app.example.com"])
 """
 
 
@@ -99,12 +102,18 @@ async def test_an_application_is_named_by_any_of_its_parts(name: str) -> None:
     [
         ("program", "'program' names no application: write module:name, as in app.main:app."),
         ("program:", "'program:' names no application: write module:name, as in app.main:app."),
+        (":app", "':app' names no application: write module:name, as in app.main:app."),
+        (".main:app", "'.main:app' names no application: write module:name, as in app.main:app."),
         ("nowhere.app:app", "There is no module 'nowhere.app': is this the folder of the application?"),
         ("program:nothing", "The module 'program' has no 'nothing'."),
         ("program:PROGRAM", "The module 'program' has no 'PROGRAM'."),
         (
             "program:create_nothing",
             "program:create_nothing is neither a FastAPI, nor a FastAPIUsers, nor a dependency that gives a user manager.",
+        ),
+        (
+            "program:behind_cors",
+            "program:behind_cors is neither a FastAPI, nor a FastAPIUsers, nor a dependency that gives a user manager.",
         ),
         (
             "program:__name__",
@@ -196,6 +205,14 @@ async def test_a_dependency_that_wants_a_header_is_told_of() -> None:
     async with application.running():
         with pytest.raises(ApplicationError, match=r"refused a call without a request: 422 .*x-tenant"):
             await application.call(work)
+
+
+async def test_a_dependency_may_ask_for_the_address_of_the_client() -> None:
+    async def work(request: Request) -> str:
+        assert request.client is not None
+        return request.client.host
+
+    assert await Application(FastAPIUsers[Any, Any](get_no_manager, [])).call(work) == "127.0.0.1"
 
 
 async def test_what_a_function_raises_comes_through() -> None:

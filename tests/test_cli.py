@@ -1,3 +1,4 @@
+import io
 import os
 import re
 import sqlite3
@@ -163,6 +164,26 @@ def test_at_a_terminal_the_password_is_asked_for_twice(superuser: Shell, monkeyp
     assert asked == [{"text": "Password", "hide_input": True, "confirmation_prompt": True}]
 
 
+@pytest.mark.parametrize(
+    ("stdin", "sentence"),
+    [
+        (None, "There is no password on standard input.\n"),  # as after <&-
+        (
+            io.TextIOWrapper(io.BytesIO(b"p\xe4ssword\n"), "utf-8"),
+            "The password on standard input is no text in utf-8.\n",
+        ),
+    ],
+)
+def test_an_input_that_cannot_be_read_is_no_password(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, stdin: Any, sentence: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(SystemExit) as ended:
+        cli(["set-password", EMAIL])
+
+    assert (ended.value.code, capsys.readouterr().err) == (1, sentence)
+
+
 def test_a_secret_is_new_each_time_and_long_enough() -> None:
     first, second = (CliRunner().invoke(cli, ["secret"]).output for _ in range(2))
 
@@ -272,6 +293,57 @@ def test_an_error_is_its_first_line_unless_all_of_it_is_asked_for(
 
         result = CliRunner().invoke(cli, ["--app", "broken:app", "--traceback", "doctor"])
         assert isinstance(result.exception, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (
+            "from pydantic import BaseModel\nclass Settings(BaseModel):\n    url: str\nSettings()",
+            "ValidationError: Settings.url: Field required (--traceback shows where)\n",
+        ),
+        (
+            "class Group(Exception):\n    exceptions = (KeyError('SECRET'),)\nraise Group('one of several')",
+            "KeyError: 'SECRET' (--traceback shows where)\n",
+        ),
+        ("raise ValueError('\\nOf two lines\\n the first')", "ValueError: Of two lines (--traceback shows where)\n"),
+        ("assert False", "AssertionError (--traceback shows where)\n"),
+        (
+            "import sys\nsys.exit()",
+            "The application ended while it was loaded: is its start behind if __name__ == '__main__'?\n",
+        ),
+        ("import sys\nsys.exit('Set SECRET.')", "Set SECRET.\n"),
+    ],
+)
+def test_an_application_that_cannot_be_loaded_is_told_of_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, sentence: str
+) -> None:
+    (tmp_path / "unloadable.py").write_text(code, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    with in_folder(tmp_path, "unloadable"):
+        result = CliRunner().invoke(cli, ["--app", "unloadable:app", "cleanup"])
+
+    assert (result.exit_code, result.output) == (1, sentence)
+
+
+@pytest.mark.parametrize("command", ["set-password", "create-superuser", "cleanup", "doctor"])
+@pytest.mark.parametrize(("name", "kind"), [("create_app", "FastAPI"), ("get_user_manager", "None")])
+def test_a_dependency_that_gives_no_manager_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str, kind: str
+) -> None:
+    (tmp_path / "managerless.py").write_text(
+        "from fastapi import FastAPI\nasync def create_app(): return FastAPI()\nasync def get_user_manager(): ...",
+        "utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = [command, EMAIL] if "-" in command else [command]
+    with in_folder(tmp_path, "managerless"):
+        result = CliRunner().invoke(cli, ["--app", f"managerless:{name}", *arguments], input=f"{PASSWORD}\n")
+
+    assert (result.exit_code, result.output) == (
+        1,
+        f"The dependency that gives the user manager gave {kind}: write in it yield UserManager(user_db).\n",
+    )
 
 
 def test_every_command_says_what_it_does() -> None:
