@@ -54,7 +54,9 @@ def lazy_names(package: str, eager: list[str], optional: Mapping[str, Source]) -
         try:
             return load(name)
         except ImportError as error:
-            message = f"{package}.{name} is not available ({error}). Install it with: {_hint(optional[name].extra)}"
+            hint = f"Install it with: {_hint(optional[name].extra)}"
+            reason = str(error).removesuffix(f". {hint}")  # which the module may have said
+            message = f"{package}.{name} is not available ({reason}). {hint}"
             # A from-import throws the text of an AttributeError away, so it gets an ImportError; hasattr() and
             # getattr() with a default need the AttributeError.
             if sys._getframe(1).f_globals.get("__name__") == "importlib._bootstrap":  # noqa: SLF001 -- documented

@@ -12,6 +12,8 @@ import anyio
 from fastapi import Request
 from starlette.types import Scope
 
+from fastapi_users.exceptions import MissingSetting
+
 AFTER_RESPONSE = "fastapi_users.after_response"
 """The key, in the scope of a request, of what waits for its answer to be sent."""
 
@@ -49,7 +51,9 @@ class Work:
 
     def log(self, error: BaseException) -> None:
         places = "".join(traceback.format_tb(error.__traceback__))
-        self.logger.error("%s (%s)\n%s", self.failure, type(error).__name__, places)
+        # Of this one the text is ours, and says what to write.
+        kind = f"{type(error).__name__}: {error}" if isinstance(error, MissingSetting) else type(error).__name__
+        self.logger.error("%s (%s)\n%s", self.failure, kind, places)
 
     def log_as_left_out(self) -> None:
         self.logger.error("%s (the request ended before)", self.failure)

@@ -1,3 +1,4 @@
+import contextlib
 from collections.abc import AsyncGenerator, Collection, Coroutine, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
@@ -46,6 +47,17 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
             )
         if isinstance(auth_backends, AuthenticationBackend):
             raise TypeError("FastAPIUsers takes a list of backends: write [auth_backend].")
+        if not _is_dependency(get_user_manager):
+            raise TypeError(
+                "FastAPIUsers takes the dependency that gives the user manager first: write get_user_manager."
+            )
+        if getattr(get_user_manager, "__globals__", None) is vars(contextlib):
+            raise TypeError(
+                "FastAPI opens and closes the user manager itself: write get_user_manager with its yield, and without "
+                "@asynccontextmanager."
+            )
+        if not _are_backends(auth_backends):
+            raise TypeError("FastAPIUsers takes a list of backends: write [AuthenticationBackend(name, transport, …)].")
         self.authenticator = Authenticator(auth_backends, get_user_manager)
         self.authenticator.reads_tokens_first = True
         self.get_user_manager = get_user_manager
@@ -186,3 +198,12 @@ def __getattr__(name: str) -> Any:
     if name in {"get_oauth_router", "get_oauth_associate_router"}:
         return getattr(router, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _is_dependency(found: Any) -> bool:
+    """As a class of managers is only if its own ``__init__`` has dependencies."""
+    return callable(found) and getattr(found, "__init__", None) is not BaseUserManager.__init__
+
+
+def _are_backends(found: Any) -> bool:
+    return isinstance(found, Collection) and all(hasattr(each, "transport") for each in found)

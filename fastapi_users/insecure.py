@@ -49,6 +49,10 @@ def secret_weakness(secret: str | bytes | None) -> str | None:
     """What is wrong with it; ``None`` for nothing. How random it is, nobody can see from one."""
     if not secret:
         return "empty"
+    if not isinstance(secret, str | bytes):
+        raise TypeError(
+            f"A secret is a text, and not {type(secret).__name__}: write 32 random bytes or more in quotes."
+        )
     text = secret.decode("latin-1") if isinstance(secret, bytes) else secret
     if text.strip().lower() in _WELL_KNOWN:
         return "well-known"

@@ -128,6 +128,11 @@ def is_asymmetric(algorithm: str) -> bool:
 def _key(secret: Any, algorithms: Collection[str]) -> Any:
     if isinstance(secret, VerifyingKey):
         return secret.key
+    if secret is None:
+        raise TypeError(
+            "The secret is None: set it to 32 random bytes or more, made once by secrets.token_urlsafe(32). Is the "
+            "variable of the environment there?"
+        )
     return _hmac_key(secret) if isinstance(secret, str) and all(map(is_symmetric, algorithms)) else secret
 
 

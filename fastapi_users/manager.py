@@ -20,6 +20,7 @@ from contextvars import ContextVar
 from datetime import datetime, timezone
 from functools import cache, lru_cache, partial
 from time import perf_counter
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -74,7 +75,8 @@ VERIFY_USER_TOKEN_AUDIENCE = "fastapi-users:verify"
 EMAIL_CHANGE_TOKEN_AUDIENCE = "fastapi-users:email-change"
 
 _MASK = "**********"
-_UNSOLVED = (params.Depends, AsyncGenerator, Coroutine, Generator)  # of a dependency that was named, or called by hand
+# Of a dependency that was named, or called by hand.
+_UNSOLVED = (params.Depends, AsyncGenerator, Coroutine, FunctionType, Generator)
 _FLAGS = ("is_active", "is_superuser", "is_verified")
 _NOT_FROM_A_PROFILE = frozenset({*_FLAGS, "id", "email", "hashed_password", "oauth_accounts"})
 
@@ -250,6 +252,7 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         super().__init_subclass__(**kwargs)
         _refuse_hidden_id_mixin(cls)
         _refuse_missing_settings(cls)
+        _refuse_classes(cls)
         _check_secrets(cls)
         if isinstance(cls.trusted_proxies, Sequence):  # and not a property
             events.parse_networks(tuple(cls.trusted_proxies))
@@ -1117,8 +1120,9 @@ class BaseUserManager(Generic[models.UP, models.ID]):
     def _login_ticket_secret(self) -> SecretsType:
         secret: SecretsType | None = self.login_ticket_secret or getattr(self, "reset_password_token_secret", None)
         if secret is None:
-            raise NotImplementedError(
-                f"{type(self).__name__} has neither login_ticket_secret nor reset_password_token_secret."
+            raise exceptions.MissingSetting(
+                f"{type(self).__name__} has neither login_ticket_secret nor reset_password_token_secret: set the latter to "
+                "32 random bytes or more, made once by secrets.token_urlsafe(32), and keep them out of the code."
             )
         return secret
 
@@ -1355,7 +1359,13 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         """:raises InvalidPasswordException:"""
         typed = self._fit(_get_secret_value(password))
         # A schema of the application may wrap it, and then its override knows that.
-        await self.validate_password(typed if isinstance(password, str) else password, user)
+        validate: Callable[..., Awaitable[Any]] = self.validate_password
+        verdict = await validate(typed if isinstance(password, str) else password, user)
+        if verdict is False:  # which version 15 took for a yes
+            warn_once(
+                f"{type(self).__name__}.validate_password returned False, which refuses nothing: raise "
+                "InvalidPasswordException(reason) instead."
+            )
 
     def _fit(self, password: str) -> str:
         """In normal form, if there is one.
@@ -1450,6 +1460,14 @@ def _refuse_missing_settings(manager_class: type[BaseUserManager[Any, Any]]) -> 
                 raise TypeError(f"{manager_class.__name__} uses {base.__name__}: set {setting} in it.")
 
 
+def _refuse_classes(manager_class: type[BaseUserManager[Any, Any]]) -> None:
+    """:raises TypeError: a setting is a class of ours, which would do nothing there."""
+    for name in ("mail_templates", "mailer", "oauth_token_cipher", "password_policy"):
+        value = getattr(manager_class, name, None)
+        if isinstance(value, type) and value.__module__.startswith("fastapi_users."):
+            raise TypeError(f"{manager_class.__name__}.{name} is a class: write {name} = {value.__name__}(…).")
+
+
 def _overrides(manager: Any, *names: str) -> bool:
     return any(getattr(type(manager), name) is not getattr(BaseUserManager, name) for name in names)
 
@@ -1468,9 +1486,11 @@ def _check_secrets(manager_class: type[BaseUserManager[Any, Any]]) -> None:
     # What a base has is known already, unless it is this class that is strict.
     names = secret_settings(manager_class)
     for name in (name for name in names if is_strict or name in vars(manager_class)):
-        secret, place = getattr(manager_class, name, None), f"{manager_class.__name__}.{name}"
-        if isinstance(secret, str | SecretStr | list | tuple):
-            for value in get_secret_values(secret):
+        secret: Any = getattr(manager_class, name, None)
+        place = f"{manager_class.__name__}.{name}"
+        if isinstance(secret, str | SecretStr | list | tuple | int):
+            values: Any = secret
+            for value in get_secret_values(values):
                 check(value, place)
         elif secret is None and names[name] and not _is_incomplete(manager_class):
             if is_strict:

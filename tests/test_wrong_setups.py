@@ -1,25 +1,35 @@
 """What is written wrong fails where it is written, with one sentence that says what to write."""
 
+import logging
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from inspect import signature
+from typing import Any, cast
 
+import anyio
 import pytest
-from fastapi import Depends
-from sqlalchemy.ext.asyncio import AsyncSession
+from fastapi import Depends, FastAPI
+from httpx_oauth.clients.github import GitHubOAuth2
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
-from fastapi_users import BaseUserManager, FastAPIUsers, IntegerIDMixin, UUIDIDMixin
+from fastapi_users import BaseUserManager, FastAPIUsers, IntegerIDMixin, UUIDIDMixin, schemas
 from fastapi_users.authentication import AuthenticationBackend, BearerTransport, CookieTransport, JWTStrategy
+from fastapi_users.authentication.strategy.base import get_token_owner
+from fastapi_users.background import do_unseen
 from fastapi_users.db import (
     BaseUserDatabase,
     SQLAlchemyBaseOAuthAccountTableUUID,
     SQLAlchemyBaseUserTableUUID,
     SQLAlchemyUserDatabase,
 )
-from fastapi_users.db.sqlalchemy import SQLAlchemyBaseOneTimeSecretTable
+from fastapi_users.db.sqlalchemy import SQLAlchemyAccessTokenDatabase, SQLAlchemyBaseOneTimeSecretTable
+from fastapi_users.exceptions import InsecureSettingWarning
+from fastapi_users.jwt import generate_jwt
 from fastapi_users.one_time import Purpose
+from fastapi_users.password_policy import PasswordPolicy
 from fastapi_users.testing import InMemoryUserDatabase, User
 from tests.world import SECRET
 
@@ -35,6 +45,10 @@ class Account(SQLAlchemyBaseOAuthAccountTableUUID, Base): ...
 
 class NoTable(SQLAlchemyBaseOneTimeSecretTable):
     """Somebody forgot the declarative base."""
+
+
+class NoUsers(SQLAlchemyBaseUserTableUUID):
+    """The same."""
 
 
 class Manager(UUIDIDMixin, BaseUserManager[Any, Any]):
@@ -64,6 +78,23 @@ def wrong_order() -> None:
 def missing_secret_of_a_strict_manager() -> None:
     class UserManager(UUIDIDMixin, BaseUserManager[Any, Any]):
         strict = True
+
+
+def class_of_policies() -> None:
+    class UserManager(Manager):
+        password_policy: Any = PasswordPolicy
+
+
+def number_for_a_secret() -> None:
+    class UserManager(Manager):
+        reset_password_token_secret: Any = 123456
+
+
+def facade() -> FastAPIUsers[Any, Any]:
+    return FastAPIUsers[Any, Any](get_user_manager, [backend()])
+
+
+async def open_route(user: Any = Depends(FastAPIUsers[Any, Any](get_user_manager, []).current_user)) -> None: ...
 
 
 def backend(transport: Any = None, get_strategy: Any = lambda: JWTStrategy[Any, Any](SECRET, 3600)) -> Any:
@@ -130,6 +161,90 @@ SETUPS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: untyped(session, session),
         "Write SQLAlchemyUserDatabase(session, User): first a session, then the class of the users.",
     ),
+    "an engine for a session": (
+        lambda: untyped(create_async_engine("sqlite+aiosqlite://"), Row),
+        "Write SQLAlchemyUserDatabase(session, User): first a session, then the class of the users.",
+    ),
+    "the maker of sessions for one of them": (
+        lambda: untyped(async_sessionmaker(), Row),
+        "Write SQLAlchemyUserDatabase(session, User): first a session, then the class of the users.",
+    ),
+    "users that are no table": (
+        lambda: untyped(session, NoUsers),
+        "NoUsers is no table of SQLAlchemy: write class NoUsers(SQLAlchemyBaseUserTableUUID, Base), with the declarative",
+    ),
+    "the class of the tokens before the session": (
+        lambda: SQLAlchemyAccessTokenDatabase[Any](cast("Any", Row), cast("Any", session)),
+        "Write SQLAlchemyAccessTokenDatabase(session, AccessToken): first a session, then the class of the tokens.",
+    ),
+    "current_user without parentheses": (
+        lambda: FastAPI().get("/")(open_route),
+        "This makes a dependency, and is none: write Depends(fastapi_users.current_user()), with its parentheses.",
+    ),
+    "the backends before the manager": (
+        lambda: FastAPIUsers[Any, Any](cast("Any", [backend()]), cast("Any", get_user_manager)),
+        "FastAPIUsers takes the dependency that gives the user manager first: write get_user_manager.",
+    ),
+    "the class of the manager for its dependency": (
+        lambda: FastAPIUsers[Any, Any](Manager, []),
+        "FastAPIUsers takes the dependency that gives the user manager first: write get_user_manager.",
+    ),
+    "a context manager for a dependency": (
+        lambda: FastAPIUsers[Any, Any](cast("Any", asynccontextmanager(cast("Any", get_user_manager))), []),
+        "FastAPI opens and closes the user manager itself: write get_user_manager with its yield, and without @async",
+    ),
+    "a transport for a backend": (
+        lambda: FastAPIUsers[Any, Any](get_user_manager, cast("Any", [BearerTransport("login")])),
+        "FastAPIUsers takes a list of backends: write [AuthenticationBackend(name, transport, …)].",
+    ),
+    "no backends": (
+        lambda: FastAPIUsers[Any, Any](get_user_manager, cast("Any", None)),
+        "FastAPIUsers takes a list of backends: write [AuthenticationBackend(name, transport, …)].",
+    ),
+    "a class of strategies": (
+        lambda: backend(get_strategy=JWTStrategy),
+        "The backend 'jwt' takes a function that makes the strategy, and calls it for every request: write get_strategy=",
+    ),
+    "a strategy that is not returned": (
+        lambda: anyio.run(backend(get_strategy=lambda: None).login, None, User("ann@example.com", "")),
+        "get_strategy of the backend 'jwt' gave None: let it return the strategy.",
+    ),
+    "a list of backends for one": (
+        lambda: facade().get_auth_router(cast("Any", [backend()])),
+        "This router is of one backend, and got list: write get_auth_router(auth_backend), or get_oauth_router(",
+    ),
+    "a list of backends for one of OAuth": (
+        lambda: facade().get_oauth_router(GitHubOAuth2("id", "secret"), cast("Any", [backend()]), SECRET),
+        "This router is of one backend, and got list: write get_auth_router(auth_backend), or get_oauth_router(",
+    ),
+    "a class of OAuth clients": (
+        lambda: facade().get_oauth_router(cast("Any", GitHubOAuth2), backend(), SECRET),
+        "This router takes a client of httpx-oauth first, not a class of them: write GoogleOAuth2(client_id, client_sec",
+    ),
+    "no OAuth client": (
+        lambda: facade().get_oauth_associate_router(cast("Any", None), schemas.BaseUser[uuid.UUID], SECRET),
+        "This router takes a client of httpx-oauth first, not a class of them: write GoogleOAuth2(client_id, client_sec",
+    ),
+    "the schemas of registration swapped": (
+        lambda: facade().get_register_router(cast("Any", schemas.BaseUserCreate), cast("Any", schemas.BaseUser)),
+        "BaseUser has no password to register with: write get_register_router(UserRead, UserCreate), first what is shown",
+    ),
+    "a function for a user_db": (
+        lambda: Manager(cast("Any", get_user_db)),
+        "Manager got something that FastAPI has not solved for a user_db: take it as a parameter of a dependency",
+    ),
+    "a class of policies": (
+        class_of_policies,
+        "UserManager.password_policy is a class: write password_policy = PasswordPolicy(…).",
+    ),
+    "a number for a secret": (
+        number_for_a_secret,
+        "A secret is a text, and not int: write 32 random bytes or more in quotes.",
+    ),
+    "no secret of JWTs": (
+        lambda: generate_jwt({}, cast("Any", None)),
+        "The secret is None: set it to 32 random bytes or more, made once by secrets.token_urlsafe(32). Is the variable",
+    ),
     "no relationship to accounts": (
         lambda: SQLAlchemyUserDatabase[Any, Any](session, Row, Account),
         "Row has no oauth_accounts, which accounts at providers need: write in it oauth_accounts: Mapped[list[Account]] = ",
@@ -166,3 +281,49 @@ def test_an_id_mixin_may_stand_behind_a_method_of_the_own() -> None:
 
     user_id = uuid.uuid4()
     assert UserManager(BaseUserDatabase()).parse_id(str(user_id)) == user_id
+
+
+async def test_an_id_mixin_that_does_not_fit_the_ids_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    class WithWrongIDs(IntegerIDMixin, BaseUserManager[Any, Any]):
+        reset_password_token_secret = verification_token_secret = SECRET
+
+    users = InMemoryUserDatabase[User, uuid.UUID](User)
+    user = await users.create({"email": "ann@example.com", "hashed_password": ""})
+    with caplog.at_level(logging.WARNING, "fastapi_users.authentication"):
+        assert [await get_token_owner(str(user.id), WithWrongIDs(users)) for _ in range(2)] == [None, None]
+
+    [message] = caplog.messages
+    assert message.startswith("WithWrongIDs.parse_id refuses the id in a token of this application")
+    assert message.endswith("UUIDIDMixin or IntegerIDMixin.")
+
+
+async def test_a_password_that_is_refused_by_false_is_told_of() -> None:
+    class Refusing(Manager):
+        async def validate_password(self, password: str, user: Any) -> Any:
+            return False
+
+    manager = Refusing(InMemoryUserDatabase[User, uuid.UUID](User))
+    user_create = schemas.BaseUserCreate(email="ann@example.com", password="short")
+    with pytest.warns(
+        InsecureSettingWarning, match=r"^Refusing.validate_password returned False, which refuses nothing"
+    ):
+        await manager.create(user_create)
+
+    assert (await manager.get_by_email("ann@example.com")).email == "ann@example.com"  # as in version 15
+
+
+async def test_a_secret_that_is_missing_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def forget() -> None:
+        await WithoutSecrets(BaseUserDatabase()).forgot_password(User("ann@example.com", hashed_password="x"))
+
+    await do_unseen("forgot_password", forget, user_manager=get_user_manager(), request=None)
+
+    assert caplog.messages[0].startswith(
+        "forgot_password failed after the answer (MissingSetting: WithoutSecrets has neither login_ticket_secret nor reset_"
+    )
+
+
+def test_backends_may_be_a_set() -> None:
+    users = FastAPIUsers[Any, Any](get_user_manager, cast("Any", {backend()}))
+
+    assert "jwt" in signature(users.current_user()).parameters

@@ -5,7 +5,7 @@ from functools import lru_cache
 from inspect import Parameter, Signature
 from keyword import iskeyword
 from types import FunctionType
-from typing import Any, Generic, Literal, TypeVar, cast, overload
+from typing import Annotated, Any, Generic, Literal, NoReturn, TypeVar, cast, overload
 
 from fastapi import Depends, HTTPException, Response, WebSocket, WebSocketException, status
 from fastapi.requests import HTTPConnection
@@ -40,6 +40,20 @@ INVALID_LEADING_CHARS_PATTERN = re.compile(r"^[^a-zA-Z_]+")
 EnabledBackendsDependency = DependencyCallable[Sequence[AuthenticationBackend[models.UP, models.ID]]]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _CalledByHand:
+    """Of a parameter that FastAPI must not fill in: ``Depends(current_user)``, without parentheses, would hand the function
+    itself to a route as its user, whoever asks.
+    """
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: Any) -> NoReturn:
+        raise TypeError(
+            "This makes a dependency, and is none: write Depends(fastapi_users.current_user()), with its parentheses."
+        )
+
+
+_Fresh = Annotated[float | None, _CalledByHand()]
 
 _Dependency = Callable[..., Coroutine[Any, Any, models.UP]]
 _OptionalDependency = Callable[..., Coroutine[Any, Any, models.UP | None]]
@@ -123,7 +137,7 @@ class Authenticator(Generic[models.UP, models.ID]):
         superuser: bool = False,
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
         *,
-        fresh: float | None = None,
+        fresh: _Fresh = None,
         preferred: AuthenticationBackend[models.UP, models.ID] | None = None,
     ) -> Callable[..., Coroutine[Any, Any, Any]]:
         """A dependency for the user and the token it came with.
@@ -172,7 +186,7 @@ class Authenticator(Generic[models.UP, models.ID]):
         superuser: bool = False,
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
         *,
-        fresh: float | None = None,
+        fresh: _Fresh = None,
     ) -> Callable[..., Coroutine[Any, Any, Any]]:
         """A dependency for the user.
 
@@ -221,7 +235,7 @@ class Authenticator(Generic[models.UP, models.ID]):
         verified: bool = False,
         superuser: bool = False,
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
-        fresh: float | None = None,
+        fresh: _Fresh = None,
         allowed_origins: Sequence[str] = (),
     ) -> Callable[..., Coroutine[Any, Any, Any]]:
         """A dependency for the user of a WebSocket, whose token comes in the handshake as in a request.
@@ -263,7 +277,7 @@ class Authenticator(Generic[models.UP, models.ID]):
         verified: bool = False,
         superuser: bool = False,
         get_enabled_backends: EnabledBackendsDependency[models.UP, models.ID] | None = None,
-        fresh: float | None = None,
+        fresh: _Fresh = None,
     ) -> _AuthenticateDependency[models.UP]:
         """A dependency for a coroutine function that gives the user of a bare token, or ``None``.
 
@@ -500,7 +514,7 @@ def _tell_schemes_apart(backends: Sequence[AuthenticationBackend[Any, Any]]) -> 
     The last one keeps the name: it is the one that has been in the document so far.
     """
     known: dict[str, Any] = {}
-    for backend in reversed(backends):
+    for backend in reversed([*backends]):  # which may be a set
         scheme: Any = backend.transport.scheme
         if not isinstance(scheme, SecurityBase) or not hasattr(scheme, "model"):
             continue  # a function, which is in no document

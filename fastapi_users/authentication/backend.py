@@ -38,8 +38,8 @@ class AuthenticationBackend(Generic[models.UP, models.ID]):
             raise TypeError(
                 f"The backend {name!r} takes a transport, not a class of them: write {transport.__name__}(…)."
             )
-        if not callable(get_strategy):
-            kind = type(get_strategy).__name__
+        if not _is_dependency(get_strategy):
+            kind = (get_strategy if isinstance(get_strategy, type) else type(get_strategy)).__name__
             raise TypeError(
                 f"The backend {name!r} takes a function that makes the strategy, and calls it for every request: write "
                 f"get_strategy=lambda: {kind}(…), or the name of a dependency without parentheses."
@@ -67,6 +67,8 @@ class AuthenticationBackend(Generic[models.UP, models.ID]):
         return {**self.login_openapi_extra}
 
     async def login(self, strategy: Strategy[models.UP, models.ID], user: models.UP) -> Response:
+        if strategy is None:
+            raise TypeError(f"get_strategy of the backend {self.name!r} gave None: let it return the strategy.")
         return await self.transport.get_login_response(await strategy.write_token(user))
 
     async def logout(self, strategy: Strategy[models.UP, models.ID], user: models.UP, token: str) -> Response:
@@ -76,3 +78,8 @@ class AuthenticationBackend(Generic[models.UP, models.ID]):
             return await self.transport.get_logout_response()
         except TransportLogoutNotSupportedError:
             return Response(status_code=status.HTTP_204_NO_CONTENT)
+
+
+def _is_dependency(found: Any) -> bool:
+    """As a class of strategies of ours is not: FastAPI knows nothing of its secret, say."""
+    return callable(found) and not (isinstance(found, type) and found.__module__.startswith("fastapi_users."))

@@ -62,7 +62,13 @@ with needs_extra("sqlalchemy"):
     from sqlalchemy.dialects import mysql
     from sqlalchemy.dialects.postgresql import UUID
     from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, SQLAlchemyError
-    from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
+    from sqlalchemy.ext.asyncio import (
+        AsyncConnection,
+        AsyncEngine,
+        AsyncSession,
+        async_scoped_session,
+        async_sessionmaker,
+    )
     from sqlalchemy.orm import (
         Mapped,
         Mapper,
@@ -73,6 +79,7 @@ with needs_extra("sqlalchemy"):
         declared_attr,
         mapped_column,
         scoped_session,
+        sessionmaker,
     )
     from sqlalchemy.orm.attributes import set_committed_value
     from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -619,9 +626,14 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         user_table: type[UP],
         oauth_account_table: type[SQLAlchemyBaseOAuthAccountTable[Any]] | None = None,
     ) -> None:
-        if isinstance(session, type) or not isinstance(user_table, type):
+        if not _are_session_and_class(session, user_table):
             raise TypeError(
                 "Write SQLAlchemyUserDatabase(session, User): first a session, then the class of the users."
+            )
+        if issubclass(user_table, SQLAlchemyBaseUserTable) and not hasattr(user_table, "__mapper__"):
+            raise TypeError(
+                f"{user_table.__name__} is no table of SQLAlchemy: write class {user_table.__name__}("
+                "SQLAlchemyBaseUserTableUUID, Base), with the declarative base of your tables."
             )
         if oauth_account_table is not None and not hasattr(user_table, "oauth_accounts"):
             raise TypeError(
@@ -1227,6 +1239,10 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
         session: "AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]",
         access_token_table: type[AP],
     ) -> None:
+        if not _are_session_and_class(session, access_token_table):
+            raise TypeError(
+                "Write SQLAlchemyAccessTokenDatabase(session, AccessToken): first a session, then the class of the tokens."
+            )
         self.session = cast("AsyncSession", session)
         self.access_token_table = access_token_table
 
@@ -1453,6 +1469,13 @@ class SQLAlchemyStore(Generic[M]):
 
     def _conditions(self, where: Where) -> Iterator[Any]:
         return (_condition(_column(self._model, name), value) for name, value in where.items())
+
+
+def _are_session_and_class(session: Any, table: Any) -> bool:
+    return isinstance(table, type) and not isinstance(session, _NO_SESSIONS)
+
+
+_NO_SESSIONS = (type, AsyncConnection, AsyncEngine, Connection, Engine, async_sessionmaker, sessionmaker)
 
 
 def _refuse_no_table(model: type[Any]) -> None:

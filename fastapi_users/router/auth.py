@@ -31,6 +31,7 @@ from fastapi_users.router.common import (
     SafeRoute,
     csrf_guard,
     csrf_responses,
+    require_backend,
 )
 
 LOGIN = Refusals(
@@ -51,6 +52,7 @@ def get_auth_router(
 
     :param requires_verification: refuse users whose address is not verified.
     """
+    require_backend(backend)
     router = APIRouter(route_class=SafeRoute, dependencies=csrf_guard(backend))
     # Without flags: whoever may not do anything else may still leave.
     if type(authenticator).current_user_token is Authenticator.current_user_token:

@@ -153,6 +153,15 @@ def session_ender_of(authenticator: Authenticator[Any, Any] | None) -> Callable[
     return get_none if authenticator is None else authenticator.session_ender()
 
 
+def require_backend(backend: Any) -> None:
+    """:raises TypeError: it is none, but the list of them, its name or its strategy, say."""
+    if not hasattr(backend, "transport"):
+        raise TypeError(
+            f"This router is of one backend, and got {type(backend).__name__}: write get_auth_router(auth_backend), or "
+            "get_oauth_router(oauth_client, auth_backend, …)."
+        )
+
+
 def csrf_guard(backend: AuthenticationBackend[Any, Any]) -> list[Any]:
     """``dependencies=`` of a router that makes or ends sessions of this backend: before a secret is looked at."""
 

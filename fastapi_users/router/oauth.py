@@ -59,6 +59,7 @@ from fastapi_users.router.common import (
     Refusals,
     SafeRoute,
     presentable_email,
+    require_backend,
 )
 from fastapi_users.router.id_token import IDTokenVerifier, InvalidIDToken
 
@@ -621,6 +622,8 @@ def get_oauth_router(
         ``state_secret`` is weak.
     :raises TypeError: a text stands where a list has to.
     """
+    _require_client(oauth_client)
+    require_backend(backend)
     if allowed_redirects and not isinstance(backend.transport.scheme, APIKeyCookie):
         raise ValueError(f"A browser that is redirected cannot take the token of {backend.name!r}: use cookies.")
     router = APIRouter(route_class=SafeRoute)
@@ -750,6 +753,7 @@ def get_oauth_associate_router(
 
     :param requires_verification: refuse users whose address is not verified.
     """
+    _require_client(oauth_client)
     router = APIRouter(route_class=SafeRoute)
     get_current_active_user = authenticator.current_user(active=True, verified=requires_verification)
     route_name = f"oauth-associate:{oauth_client.name}"
@@ -815,3 +819,11 @@ def get_oauth_associate_router(
         responses={**unfit, **flow.redirect_responses, **ASSOCIATE_CALLBACK.responses},
     )
     return router
+
+
+def _require_client(oauth_client: Any) -> None:
+    if isinstance(oauth_client, type) or not hasattr(oauth_client, "get_authorization_url"):
+        raise TypeError(
+            "This router takes a client of httpx-oauth first, not a class of them: write GoogleOAuth2(client_id, "
+            "client_secret)."
+        )

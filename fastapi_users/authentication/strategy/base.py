@@ -1,10 +1,12 @@
 import hashlib
+import logging
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Generic, Protocol
 
 from fastapi_users import exceptions, models  # noqa: F401 -- applications import it from here, as from upstream's
@@ -12,6 +14,8 @@ from fastapi_users.db.base import BaseUserDatabase
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users.schemas import is_storable
+
+logger = logging.getLogger("fastapi_users.authentication")
 
 MAX_TIME = 250_000_000_000  # in the year 9892: Python knows no times after 9999
 
@@ -84,8 +88,20 @@ async def get_token_owner(user_id: Any, user_manager: BaseUserManager[UP, ID]) -
     """The user whose id a token holds; ``None`` when it is no id, or of nobody any more."""
     try:
         return await user_manager.get(user_manager.parse_id(user_id))
-    except (exceptions.InvalidID, exceptions.UserNotExists):
+    except exceptions.InvalidID:
+        _tell_of_unfit_ids(type(user_manager).__name__)
         return None
+    except exceptions.UserNotExists:
+        return None
+
+
+@lru_cache(maxsize=64)  # once per class: who changes the kind of the ids gets such tokens for a while
+def _tell_of_unfit_ids(manager_class: str) -> None:
+    logger.warning(
+        "%s.parse_id refuses the id in a token of this application, so that its user is not logged in: list the mixin that "
+        "fits your ids before BaseUserManager, UUIDIDMixin or IntegerIDMixin.",
+        manager_class,
+    )
 
 
 def token_digest(token: str) -> str:
