@@ -37,7 +37,7 @@ from fastapi_users.db.store import (
     one_of,
     other_than,
 )
-from fastapi_users.exceptions import UserAlreadyExists, UserNotExists
+from fastapi_users.exceptions import InvalidID, UserAlreadyExists, UserNotExists
 from fastapi_users.fastapi_users import FastAPIUsers
 from fastapi_users.mail.memory import MemoryMailer
 from fastapi_users.manager import BaseUserManager
@@ -545,8 +545,8 @@ class _ActingStrategy(Strategy[Any, Any]):
 
     async def read_token(self, token: str | None, user_manager: Any) -> Any:
         try:
-            return await user_manager.get(self._user.id)
-        except UserNotExists:
+            return await user_manager.get(user_manager.parse_id(str(self._user.id)))
+        except (InvalidID, UserNotExists):
             return self._user
 
     async def read_authentication(self, token: str) -> Authentication:
@@ -561,13 +561,24 @@ class _ActingStrategy(Strategy[Any, Any]):
 
 @contextmanager
 def _overridden(app: FastAPI, overrides: dict[Any, Any]) -> Iterator[None]:
-    before = dict(app.dependency_overrides)
-    app.dependency_overrides.update(overrides)
+    before = [(each, dict(each.dependency_overrides)) for each in _with_mounted(app)]
+    for each, _ in before:
+        each.dependency_overrides.update(overrides)
     try:
         yield
     finally:
-        app.dependency_overrides.clear()
-        app.dependency_overrides.update(before)
+        for each, own in before:
+            each.dependency_overrides.clear()
+            each.dependency_overrides.update(own)
+
+
+def _with_mounted(app: FastAPI) -> Iterator[FastAPI]:
+    """And those below it, each of which has overrides of its own."""
+    yield app
+    for route in app.routes:
+        mounted = getattr(route, "app", None)
+        if isinstance(mounted, FastAPI):
+            yield from _with_mounted(mounted)
 
 
 class UserDatabaseSuite:

@@ -5,6 +5,7 @@ A package of its own, which imports nothing of the library until a test asks for
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +27,10 @@ def accounts_application(pytestconfig: pytest.Config) -> Application:
     from fastapi_users.application import load_application
     from fastapi_users.project import find_project
 
-    reference = pytestconfig.getini("fastapi_users_app") or find_project(pytestconfig.rootpath).app
+    project = find_project(pytestconfig.rootpath)
+    if str(project.folder) not in sys.path:  # as for the command, and as python -m pytest has it
+        sys.path.insert(0, str(project.folder))
+    reference = pytestconfig.getini("fastapi_users_app") or project.app
     if not reference:
         pytest.fail(
             'Which application? Write app = "app.main:app" under [tool.fastapi-users] in pyproject.toml.', pytrace=False

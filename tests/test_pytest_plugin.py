@@ -39,6 +39,10 @@ app.include_router(fastapi_users.get_users_router(schemas.BaseUser[uuid.UUID], s
 async def greeting(user: User = Depends(fastapi_users.current_user(active=True))):
     return user.email
 
+mounted = FastAPI()
+mounted.get("/greeting")(greeting)
+app.mount("/mounted", mounted)
+
 @app.get("/admin")
 async def admin(user: User = Depends(fastapi_users.current_user(superuser=True, fresh=60))):
     return user.email
@@ -170,8 +174,29 @@ def test_overrides_of_the_application_come_back(acting_as):
         assert program.app.dependency_overrides[program.get_strategy] is not before
     assert program.app.dependency_overrides == {program.get_strategy: before}
     program.app.dependency_overrides.clear()
+
+async def test_an_application_that_is_mounted_knows_it_too(client, acting_as):
+    with acting_as(User("ann@example.com", "")):
+        assert (await client.get("/mounted/greeting")).json() == "ann@example.com"
+    assert (await client.get("/mounted/greeting")).status_code == 401
+
+async def test_a_user_whose_id_is_of_another_kind_is_stored_nowhere(client, acting_as):
+    ann = User("ann@example.com", "", id=1)
+    with acting_as(ann):
+        assert (await client.get("/greeting")).json() == "ann@example.com"
 """,
-    ).assert_outcomes(passed=4)
+    ).assert_outcomes(passed=6)
+
+
+def test_the_application_is_found_from_the_folder_of_its_settings_on(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(program=APPLICATION)
+    pytester.makepyprojecttoml("""[tool.fastapi-users]\napp = "program:app"\n[tool.pytest.ini_options]\n""")
+    folder = pytester.mkdir("tests")
+    tests = "async def test_it(create_user): assert (await create_user('ann@example.com')).email == 'ann@example.com'"
+    (folder / "test_it.py").write_text(f"import pytest\npytestmark = pytest.mark.anyio\n{tests}\n", "utf-8")
+
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:schemathesis", "-k", "asyncio")
+    result.assert_outcomes(passed=1, deselected=1)
 
 
 def test_mails_time_and_hashes_are_those_of_tests(project: pytest.Pytester) -> None:
