@@ -266,8 +266,8 @@ def _read_password() -> str:
         return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
     try:
         password = "" if sys.stdin is None else sys.stdin.readline().rstrip("\r\n")
-    except UnicodeDecodeError:
-        _fail(f"The password on standard input is no text in {sys.stdin.encoding}.")
+    except UnicodeDecodeError as error:
+        _fail(f"The password on standard input is no text in {error.encoding}.")
     if not password:
         _fail("There is no password on standard input.")
     return password
