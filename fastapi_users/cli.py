@@ -15,7 +15,7 @@ from fastapi_users import __version__, schemas
 from fastapi_users._lazy import needs_extra
 from fastapi_users.application import Application, ApplicationError, load_application, require_manager
 from fastapi_users.db.base import is_adapter
-from fastapi_users.doctor import Finding, examine, find_missing_tables
+from fastapi_users.doctor import Finding, examine, find_missing_tables, find_unguarded_columns
 from fastapi_users.exceptions import InvalidPasswordException, UserAlreadyExists, UserNotExists
 from fastapi_users.manager import ending_sessions
 from fastapi_users.project import find_project
@@ -150,7 +150,11 @@ def doctor(
 
     async def look(application: Application) -> list[Finding]:
         async def with_parts(user_manager: Any, strategies: list[Any]) -> list[Finding]:
-            missing = await find_missing_tables(user_manager, strategies) if database else []
+            missing: list[Finding] = []
+            if database:
+                missing = await find_missing_tables(user_manager, strategies) or await find_unguarded_columns(
+                    user_manager
+                )
             return [*missing, *examine(user_manager, application.backends, strategies, application.app)]
 
         return await application.call_with_parts(with_parts)

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from fastapi_users.application import Application, ApplicationError
 from fastapi_users.authentication import AuthenticationBackend, CookieTransport, JWTStrategy
-from fastapi_users.db.store import find_missing
+from fastapi_users.db.store import find_missing, find_unguarded
 from fastapi_users.fastapi_users import FastAPIUsers
 from fastapi_users.insecure import secret_weakness
 from fastapi_users.jwt import get_secret_values, is_symmetric
@@ -83,6 +83,12 @@ async def find_missing_tables(user_manager: BaseUserManager[Any, Any], strategie
         for keeper in (getattr(strategy, "database", None), getattr(strategy, "revoke", None)):
             findings += await _missing_of(keeper, _place_of(type(strategy)))
     return list(dict.fromkeys(findings))  # backends may share a table
+
+
+async def find_unguarded_columns(user_manager: BaseUserManager[Any, Any]) -> list[Finding]:
+    """What two users may share in a table that is there, and must not."""
+    found = await find_unguarded(user_manager.user_db)
+    return [Finding(place=_place_of(each.model), problem=each.problem, line=each.line) for each in found]
 
 
 async def _missing_of(keeper: Any, place: str) -> list[Finding]:

@@ -271,7 +271,7 @@ def test_the_doctor_names_the_line_of_what_it_finds(shell: Shell, tmp_path: Path
         result.output,
         re.MULTILINE,
     )
-    assert result.output.endswith("\nTo change: 4\n")
+    assert result.output.endswith("\nTo change: 5\n")
 
 
 def test_without_an_application_it_says_how_to_name_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

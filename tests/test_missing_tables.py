@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from beanie import Document, init_beanie
 from fastapi import FastAPI
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, relationship
 from typer.testing import CliRunner
 
 from fastapi_users import BaseUserManager
@@ -21,9 +22,16 @@ from fastapi_users.authentication.strategy import DatabaseStrategy, InMemoryDeny
 from fastapi_users.cli import cli
 from fastapi_users.db import BaseUserDatabase, BeanieBaseUser, BeanieUserDatabase, SQLAlchemyUserDatabase
 from fastapi_users.db.beanie import BeanieAccessTokenDatabase, BeanieBaseAccessToken
-from fastapi_users.db.sqlalchemy import SQLAlchemyBaseDeniedTokenTable, SQLAlchemyBaseOneTimeSecretTable
+from fastapi_users.db.sqlalchemy import (
+    SQLAlchemyBaseDeniedTokenTable,
+    SQLAlchemyBaseOAuthAccountTableUUID,
+    SQLAlchemyBaseOneTimeSecretTable,
+    SQLAlchemyBaseUserTableUUID,
+    SQLAlchemyUniqueEmailMixin,
+    SQLAlchemyUniqueOAuthAccountMixin,
+)
 from fastapi_users.db.store import find_missing
-from fastapi_users.doctor import find_missing_tables, require_tables
+from fastapi_users.doctor import find_missing_tables, find_unguarded_columns, require_tables
 from fastapi_users.testing import InMemoryUserDatabase
 from tests.mongo_server import mongo_server
 from tests.programs import in_folder
@@ -242,3 +250,125 @@ def test_the_doctor_tells_of_it_unless_it_shall_not_ask(tmp_path: Path, monkeypa
         f"  Write: {MIGRATE.format('user')}  # or, for a first look, Base.metadata.create_all\n"
     )
     assert unasked.output.startswith("UserManager (tableless.py:12)\n  Every password is accepted.\n")
+
+
+class GuardedBase(DeclarativeBase): ...
+
+
+class GuardedAccount(SQLAlchemyUniqueOAuthAccountMixin, SQLAlchemyBaseOAuthAccountTableUUID, GuardedBase): ...
+
+
+class GuardedUser(SQLAlchemyUniqueEmailMixin, SQLAlchemyBaseUserTableUUID, GuardedBase):
+    oauth_accounts: Mapped[list[GuardedAccount]] = relationship(lazy="joined")
+
+
+class FreeBase(DeclarativeBase): ...
+
+
+class FreeAccount(SQLAlchemyBaseOAuthAccountTableUUID, FreeBase): ...
+
+
+class FreeUser(SQLAlchemyBaseUserTableUUID, FreeBase):
+    oauth_accounts: Mapped[list[FreeAccount]] = relationship(lazy="joined")
+
+
+SAME_ADDRESS = "The database takes the same email for two users."
+OTHER_LETTER_CASE = "The database takes the same email in another letter case for two users."
+SAME_ACCOUNT = "The database takes the same account at a provider for two users."
+LOWER_INDEX = 'op.create_index("uq_user_email_lower", "user", [sa.text("lower(email)")], unique=True)'
+ACCOUNT_CONSTRAINT = (
+    "op.create_unique_constraint(\"uq_oauth_account_account\", \"oauth_account\", ['account_id', 'oauth_name'])"
+)
+
+
+@pytest.fixture(params=[engine for engine in ENGINES if "plain" not in engine])
+async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    async with database(request.param, tmp_path) as url:
+        engine = create_async_engine(url)
+        yield engine
+        await engine.dispose()
+
+
+async def unguarded(engine: AsyncEngine, user_model: Any, account_model: Any, *statements: str) -> dict[str, str]:
+    """In a database made from one pair of models, and looked at with the same or another."""
+    async with engine.begin() as connection:
+        await connection.run_sync(GuardedBase.metadata.drop_all)
+        await connection.run_sync((GuardedBase if statements else user_model).metadata.create_all)
+        for statement in statements:
+            await connection.execute(text(statement))
+    async with AsyncSession(engine) as session:
+        manager = manager_on(SQLAlchemyUserDatabase[Any, Any](session, user_model, account_model))
+        return {finding.problem: finding.line for finding in await find_unguarded_columns(manager)}
+
+
+async def test_what_the_database_itself_keeps_unique_needs_nothing(engine: AsyncEngine) -> None:
+    assert await unguarded(engine, GuardedUser, GuardedAccount) == {}
+
+
+async def test_without_the_mixins_they_are_recommended(engine: AsyncEngine) -> None:
+    found = await unguarded(engine, FreeUser, FreeAccount)
+
+    # MariaDB compares without regard to letter case in the index of the column itself.
+    assert found.pop(OTHER_LETTER_CASE, None) == (
+        None
+        if engine.dialect.name == "mysql"
+        else f"class FreeUser(SQLAlchemyUniqueEmailMixin, …), and in a migration {LOWER_INDEX}"
+    )
+    assert found == {
+        SAME_ACCOUNT: f"class FreeAccount(SQLAlchemyUniqueOAuthAccountMixin, …), and in a migration {ACCOUNT_CONSTRAINT}"
+    }
+
+
+async def test_indexes_that_were_left_behind_are_named(engine: AsyncEngine) -> None:
+    quote = "`" if engine.dialect.name == "mysql" else '"'
+    on = f" ON {quote}user{quote}"
+    of_table = on if engine.dialect.name == "mysql" else ""
+    # Not of all rows, where the database knows of such.
+    partial = (
+        "" if engine.dialect.name == "mysql" else f"CREATE UNIQUE INDEX active{on} (lower(email)) WHERE (is_active)"
+    )
+    found = await unguarded(
+        engine,
+        GuardedUser,
+        None,
+        f"DROP INDEX ix_user_email{of_table}",
+        *([f"DROP INDEX ix_user_email_lower{of_table}", partial] if partial else []),
+    )
+
+    assert found.pop(OTHER_LETTER_CASE, None) == (LOWER_INDEX if partial else None)
+    assert found == {SAME_ADDRESS: 'op.create_index("uq_user_email", "user", ["email"], unique=True)'}
+
+
+async def test_other_indexes_do_as_well(engine: AsyncEngine) -> None:
+    if engine.dialect.name == "mysql":
+        statements = ["DROP INDEX ix_user_email ON `user`", "ALTER TABLE `user` ADD UNIQUE (email)"]
+    else:
+        statements = ["DROP INDEX ix_user_email_lower", 'CREATE UNIQUE INDEX other ON "user" (lower("email"))']
+
+    assert await unguarded(engine, GuardedUser, GuardedAccount, *statements) == {}
+
+
+async def test_of_a_view_nothing_is_known(tmp_path: Path) -> None:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'test.db'}")
+    statements = ['ALTER TABLE "user" RENAME TO people', 'CREATE VIEW "user" AS SELECT * FROM people']
+    statements += ["ALTER TABLE oauth_account RENAME TO links", "CREATE VIEW oauth_account AS SELECT * FROM links"]
+
+    assert await unguarded(engine, GuardedUser, GuardedAccount, *statements) == {}
+    await engine.dispose()
+
+
+async def test_the_doctor_asks_for_indexes_once_the_tables_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tableless.py").write_text(PROGRAM, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'test.db'}")
+    async with engine.begin() as connection:
+        await connection.run_sync(FreeBase.metadata.create_all)
+    await engine.dispose()
+    with in_folder(tmp_path, "tableless"):
+        result = await anyio.to_thread.run_sync(lambda: CliRunner().invoke(cli, ["--app", "tableless:users", "doctor"]))
+
+    assert result.output.startswith(
+        f"User (tableless.py:11)\n  {OTHER_LETTER_CASE}\n  Write: class User(SQLAlchemyUniqueE"
+    )

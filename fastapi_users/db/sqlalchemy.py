@@ -1,8 +1,10 @@
 """Tables and adapters for SQLAlchemy 2: the names and columns of ``fastapi-users-db-sqlalchemy`` 7."""
 
 import math
+import re
 import unicodedata
 import uuid
+import warnings
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -56,12 +58,13 @@ with needs_extra("sqlalchemy"):
         inspect,
         literal,
         select,
+        text,
         update,
     )
     from sqlalchemy import cast as sql_cast
     from sqlalchemy.dialects import mysql
     from sqlalchemy.dialects.postgresql import UUID
-    from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, SQLAlchemyError
+    from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, SAWarning, SQLAlchemyError
     from sqlalchemy.ext.asyncio import (
         AsyncConnection,
         AsyncEngine,
@@ -334,7 +337,7 @@ class SQLAlchemyUniqueOAuthAccountMixin:
 
 
 def _has_expression_indexes(*_: Any, dialect: Dialect, **__: Any) -> bool:
-    return dialect.name in ("postgresql", "sqlite")
+    return dialect.name in _EXPRESSION_INDEXES
 
 
 # Indexes, without which look-ups and deletions read whole tables. They are added when a class is mapped, and not in
@@ -948,6 +951,13 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         models = [model for model in (self.user_table, self.oauth_account_table) if model is not None]
         return [each for model in models for each in await SQLAlchemyStore(self.session, model).find_missing()]
 
+    async def find_unguarded(self) -> Sequence[Missing]:
+        """Addresses, and accounts at providers, where no unique index keeps them from being taken twice."""
+        found = await self._calls.run(partial(_unguarded_emails, self.user_table))
+        if self.oauth_account_table is None:
+            return found
+        return found + await self._calls.run(partial(_unguarded_accounts, self.oauth_account_table))
+
     def transaction(self) -> Any:
         """Writes inside it flush, and are committed together at its end; an exception rolls them back.
 
@@ -1488,10 +1498,9 @@ def _refuse_no_table(model: type[Any]) -> None:
 
 def _missing_of(model: type[Any], session: Session) -> list[Missing]:
     connection = session.connection(bind_arguments={"mapper": model})
-    schemas: Mapping[Any, Any] = connection.get_execution_options().get("schema_translate_map") or {}
     database, missing = inspect(connection), []
     for table in cast("Any", inspect(model)).tables:
-        schema = schemas.get(table.schema, table.schema)
+        schema = _schema_of(table, connection)
         line = f'alembic revision --autogenerate -m "{table.name}" && alembic upgrade head'
         if not database.has_table(table.name, schema=schema):
             line = f"{line}  # or, for a first look, Base.metadata.create_all"
@@ -1503,6 +1512,78 @@ def _missing_of(model: type[Any], session: Session) -> list[Missing]:
         if problem:
             missing.append(Missing(model=model, problem=problem, line=line))
     return missing
+
+
+def _unguarded_emails(model: type[Any], session: Session) -> list[Missing]:
+    connection = session.connection(bind_arguments={"mapper": model})
+    column = _stored_column(model, "email")
+    table, name = column.table, column.name
+    unique, found = _unique_keys(table, connection), []
+    if unique is not None and name not in unique:
+        line = f'op.create_index("uq_{table.name}_{name}", "{table.name}", ["{name}"], unique=True)'
+        found.append(Missing(model=model, problem=f"The database takes the same {name} for two users.", line=line))
+    if unique is not None and connection.dialect.name in _EXPRESSION_INDEXES and f"lower{name}" not in unique:
+        line = (
+            f'op.create_index("uq_{table.name}_{name}_lower", "{table.name}", [sa.text("lower({name})")], unique=True)'
+        )
+        found.append(_unguarded(model, SQLAlchemyUniqueEmailMixin, f"the same {name} in another letter case", line))
+    return found
+
+
+def _unguarded_accounts(model: type[Any], session: Session) -> list[Missing]:
+    names = sorted(_stored_column(model, name).name for name in ("oauth_name", "account_id"))
+    table = _stored_column(model, "account_id").table
+    unique = _unique_keys(table, session.connection(bind_arguments={"mapper": model}))
+    if unique is None or ",".join(names) in unique:
+        return []
+    line = f'op.create_unique_constraint("uq_{table.name}_account", "{table.name}", {names!r})'
+    return [_unguarded(model, SQLAlchemyUniqueOAuthAccountMixin, "the same account at a provider", line)]
+
+
+def _unguarded(model: type[Any], mixin: type[Any], what: str, line: str) -> Missing:
+    problem = f"The database takes {what} for two users."
+    declared = "" if issubclass(model, mixin) else f"class {model.__name__}({mixin.__name__}, …), and in a migration "
+    return Missing(model=model, problem=problem, line=f"{declared}{line}")
+
+
+def _unique_keys(table: Any, connection: Connection) -> set[str] | None:
+    """What the unique indexes and constraints of a table are on; ``None`` of what is no table of the database."""
+    database, schema = inspect(connection), _schema_of(table, connection)
+    if table.name not in database.get_table_names(schema=schema):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SAWarning)  # SQLite tells of no expressions: see below
+        indexes = database.get_indexes(table.name, schema=schema)
+        constraints = database.get_unique_constraints(table.name, schema=schema)
+    keys = [
+        index.get("expressions") or index["column_names"]
+        for index in indexes
+        if index["unique"] and not {"postgresql_where", "sqlite_where"} & {*(index.get("dialect_options") or {})}
+    ]
+    keys += [constraint["column_names"] for constraint in constraints]
+    if connection.dialect.name == "sqlite" and schema is None:
+        definitions = connection.scalars(_UNIQUE_INDEXES_OF_SQLITE, {"name": table.name})
+        keys += [[found[1]] for found in map(_UNIQUE_INDEX.fullmatch, definitions) if found is not None]
+    return {",".join(sorted(_bare(name) for name in key if name)) for key in keys}
+
+
+def _bare(expression: str) -> str:
+    """Without the casts and parentheses that PostgreSQL puts in."""
+    return _CASTS_AND_PARENTHESES.sub("", expression)
+
+
+def _schema_of(table: Any, connection: Connection) -> str | None:
+    schemas: Mapping[Any, Any] = connection.get_execution_options().get("schema_translate_map") or {}
+    schema: str | None = schemas.get(table.schema, table.schema)
+    return schema
+
+
+_EXPRESSION_INDEXES = ("postgresql", "sqlite")
+_UNIQUE_INDEXES_OF_SQLITE = text(
+    "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = :name AND sql LIKE 'CREATE UNIQUE %'"
+)
+_UNIQUE_INDEX = re.compile(r"[^(]*\((.*)\)\s*", re.DOTALL)  # one WHERE, and it is not of all rows
+_CASTS_AND_PARENTHESES = re.compile(r"::[a-z]+(?: varying)?|[()\s\"`]")
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {"<": lt, "<=": le, ">": gt, ">=": ge, "!=": ne}

@@ -99,6 +99,15 @@ class Store(Protocol[M]):
 
 async def find_missing(keeper: Any) -> Sequence[Missing]:
     """What the database has not got of the models of an adapter, or of a store, that has a method of this name."""
-    look = getattr(type(keeper), "find_missing", None)
+    return await _ask(keeper, "find_missing")
+
+
+async def find_unguarded(keeper: Any) -> Sequence[Missing]:
+    """What has to be unique, and the database itself does not keep so: the same."""
+    return await _ask(keeper, "find_unguarded")
+
+
+async def _ask(keeper: Any, question: str) -> Sequence[Missing]:
+    look = getattr(type(keeper), question, None)
     missing: Sequence[Missing] = [] if look is None else await look(keeper)
     return missing
