@@ -169,7 +169,7 @@ def _can_be_called_plainly(function: Callable[..., Any]) -> bool:
 
 
 def _facade_of(app: FastAPI) -> FastAPIUsers[Any, Any]:
-    used = {id(call) for route in _routes_of(app) for call in _calls_of(route.dependant)}
+    used = {id(call) for call in dependencies_of(app)}
     facades = {
         id(value): value
         for module in list(sys.modules.values())
@@ -183,6 +183,11 @@ def _facade_of(app: FastAPI) -> FastAPIUsers[Any, Any]:
         f"The application has {'several FastAPIUsers' if facades else 'no FastAPIUsers in any module'}: name the one to "
         "use, as in app.users:fastapi_users."
     )
+
+
+def dependencies_of(app: FastAPI) -> Iterator[Any]:
+    """What the routes depend on, and what that depends on, as often as it comes."""
+    return (call for route in _routes_of(app) for call in _calls_of(route.dependant))
 
 
 def _routes_of(router: Any) -> Iterator[APIRoute]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from fastapi_users.application import Application, ApplicationError
+from fastapi_users.application import Application, ApplicationError, dependencies_of
 from fastapi_users.authentication import AuthenticationBackend, CookieTransport, JWTStrategy
 from fastapi_users.db.store import find_missing, find_unguarded
 from fastapi_users.fastapi_users import FastAPIUsers
@@ -42,6 +42,7 @@ def examine(
         findings += _of_the_strategy(backend, strategy)
     if app is not None:
         findings += _of_the_application(app, backends)
+        findings += _of_the_oauth_routers(app)
     return findings
 
 
@@ -227,6 +228,24 @@ def _of_the_application(app: FastAPI, backends: Sequence[AuthenticationBackend[A
             )
     if app.debug:
         yield Finding(place="FastAPI", problem="Answers to errors show the code.", line="FastAPI(debug=False)")
+
+
+def _of_the_oauth_routers(app: FastAPI) -> Iterator[Finding]:
+    flows: list[Any] = [getattr(dependency, "flow", None) for dependency in dependencies_of(app)]
+    for flow in {id(flow): flow for flow in flows if hasattr(flow, "state_secret")}.values():
+        place = f"the OAuth router of {flow.callback_route!r}"
+        for weakness in _weaknesses(flow.state_secret):
+            yield Finding(
+                place=place,
+                problem=f"Its state_secret is {weakness}: whoever guesses it makes states of its own.",
+                line=_secret_line("state_secret"),
+            )
+        if not flow.cookie.secure:
+            yield Finding(
+                place=place,
+                problem="The cookie of a login travels over plain HTTP as well.",
+                line="csrf_token_cookie_secure=True",
+            )
 
 
 def _secret_line(name: str) -> str:

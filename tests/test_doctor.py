@@ -3,9 +3,10 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from httpx_oauth.clients.github import GitHubOAuth2
 from starlette.middleware.cors import CORSMiddleware
 
-from fastapi_users import BaseUserManager, UUIDIDMixin
+from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin, schemas
 from fastapi_users.authentication import AuthenticationBackend, BearerTransport, CookieTransport, JWTStrategy, Strategy
 from fastapi_users.authentication.strategy import InMemoryDenylist
 from fastapi_users.authentication.strategy.db import DatabaseStrategy
@@ -171,6 +172,27 @@ def test_an_application_that_shows_itself_to_every_site_is_found() -> None:
         "FastAPI(debug=False)",
     ]
     assert lines(app=app) == ["FastAPI(debug=False)"]
+
+
+@pytest.mark.filterwarnings("ignore::fastapi_users.exceptions.InsecureSecretWarning")
+def test_what_an_oauth_router_was_told_is_looked_at_once() -> None:
+    backend = AuthenticationBackend[User, uuid.UUID]("main", BEARER, lambda: JWTStrategy[User, uuid.UUID](SECRET, 3600))
+    users = FastAPIUsers[User, uuid.UUID](manager_with, [backend])
+    client, app = GitHubOAuth2("id", "secret"), FastAPI()
+    app.include_router(users.get_oauth_router(client, backend, [SECRET, "short"], csrf_token_cookie_secure=False))
+    app.include_router(
+        users.get_oauth_associate_router(client, schemas.BaseUser[uuid.UUID], SECRET), prefix="/associate"
+    )
+
+    found = examine(manager_with(), [], [], app)
+
+    assert [(finding.place, finding.line) for finding in found] == [
+        (
+            "the OAuth router of 'oauth:github.main.callback'",
+            'state_secret = os.environ["SECRET"]  # fastapi-users secret',
+        ),
+        ("the OAuth router of 'oauth:github.main.callback'", "csrf_token_cookie_secure=True"),
+    ]
 
 
 def test_a_place_without_source_is_named_without_it() -> None:
