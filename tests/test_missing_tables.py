@@ -275,7 +275,14 @@ class FreeUser(SQLAlchemyBaseUserTableUUID, FreeBase):
 SAME_ADDRESS = "The database takes the same email for two users."
 OTHER_LETTER_CASE = "The database takes the same email in another letter case for two users."
 SAME_ACCOUNT = "The database takes the same account at a provider for two users."
-LOWER_INDEX = 'op.create_index("uq_user_email_lower", "user", [sa.text("lower(email)")], unique=True)'
+LOWER_INDEX = (
+    'op.drop_index("ix_user_email_lower", "user", if_exists=True); '
+    'op.create_index("ix_user_email_lower", "user", [sa.text("lower(email)")], unique=True)'
+)
+EMAIL_INDEX = (
+    'op.drop_index("ix_user_email", "user", if_exists=True); '
+    'op.create_index("ix_user_email", "user", ["email"], unique=True)'
+)
 ACCOUNT_CONSTRAINT = (
     "op.create_unique_constraint(\"uq_oauth_account_account\", \"oauth_account\", ['account_id', 'oauth_name'])"
 )
@@ -336,7 +343,7 @@ async def test_indexes_that_were_left_behind_are_named(engine: AsyncEngine) -> N
     )
 
     assert found.pop(OTHER_LETTER_CASE, None) == (LOWER_INDEX if partial else None)
-    assert found == {SAME_ADDRESS: 'op.create_index("uq_user_email", "user", ["email"], unique=True)'}
+    assert found == {SAME_ADDRESS: EMAIL_INDEX}
 
 
 async def test_other_indexes_do_as_well(engine: AsyncEngine) -> None:

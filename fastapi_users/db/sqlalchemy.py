@@ -633,7 +633,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
             raise TypeError(
                 "Write SQLAlchemyUserDatabase(session, User): first a session, then the class of the users."
             )
-        if issubclass(user_table, SQLAlchemyBaseUserTable) and not hasattr(user_table, "__mapper__"):
+        if not hasattr(user_table, "__mapper__") and issubclass(user_table, SQLAlchemyBaseUserTable):
             raise TypeError(
                 f"{user_table.__name__} is no table of SQLAlchemy: write class {user_table.__name__}("
                 "SQLAlchemyBaseUserTableUUID, Base), with the declarative base of your tables."
@@ -1520,14 +1520,20 @@ def _unguarded_emails(model: type[Any], session: Session) -> list[Missing]:
     table, name = column.table, column.name
     unique, found = _unique_keys(table, connection), []
     if unique is not None and name not in unique:
-        line = f'op.create_index("uq_{table.name}_{name}", "{table.name}", ["{name}"], unique=True)'
+        line = _index_line(f"ix_{table.name}_{name}", table, f'"{name}"')
         found.append(Missing(model=model, problem=f"The database takes the same {name} for two users.", line=line))
     if unique is not None and connection.dialect.name in _EXPRESSION_INDEXES and f"lower{name}" not in unique:
-        line = (
-            f'op.create_index("uq_{table.name}_{name}_lower", "{table.name}", [sa.text("lower({name})")], unique=True)'
-        )
+        line = _index_line(f"ix_{table.name}_{name}_lower", table, f'sa.text("lower({name})")')
         found.append(_unguarded(model, SQLAlchemyUniqueEmailMixin, f"the same {name} in another letter case", line))
     return found
+
+
+def _index_line(name: str, table: Any, column: str) -> str:
+    """In place of the one of the name that is not unique."""
+    return (
+        f'op.drop_index("{name}", "{table.name}", if_exists=True); '
+        f'op.create_index("{name}", "{table.name}", [{column}], unique=True)'
+    )
 
 
 def _unguarded_accounts(model: type[Any], session: Session) -> list[Missing]:
