@@ -205,6 +205,10 @@ SETUPS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: backend(get_strategy=JWTStrategy),
         "The backend 'jwt' takes a function that makes the strategy, and calls it for every request: write get_strategy=",
     ),
+    "a partial of a class of strategies": (
+        lambda: backend(get_strategy=partial(JWTStrategy, SECRET, 3600)),
+        "The backend 'jwt' takes a function that makes the strategy, and calls it for every request: write get_strategy=",
+    ),
     "a strategy that is not returned": (
         lambda: anyio.run(backend(get_strategy=lambda: None).login, None, User("ann@example.com", "")),
         "get_strategy of the backend 'jwt' gave None: let it return the strategy.",

@@ -39,7 +39,8 @@ class AuthenticationBackend(Generic[models.UP, models.ID]):
                 f"The backend {name!r} takes a transport, not a class of them: write {transport.__name__}(…)."
             )
         if not _is_dependency(get_strategy):
-            kind = (get_strategy if isinstance(get_strategy, type) else type(get_strategy)).__name__
+            made: Any = getattr(get_strategy, "func", get_strategy)
+            kind = (made if isinstance(made, type) else type(made)).__name__
             raise TypeError(
                 f"The backend {name!r} takes a function that makes the strategy, and calls it for every request: write "
                 f"get_strategy=lambda: {kind}(…), or the name of a dependency without parentheses."
@@ -81,5 +82,6 @@ class AuthenticationBackend(Generic[models.UP, models.ID]):
 
 
 def _is_dependency(found: Any) -> bool:
-    """As a class of strategies of ours is not: FastAPI knows nothing of its secret, say."""
-    return callable(found) and not (isinstance(found, type) and found.__module__.startswith("fastapi_users."))
+    """As a class of strategies of ours is not, or a ``partial`` of it: FastAPI would take its settings from the request."""
+    made = getattr(found, "func", found)
+    return callable(found) and not (isinstance(made, type) and made.__module__.startswith("fastapi_users."))
