@@ -145,14 +145,6 @@ SETUPS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: backend(get_strategy=JWTStrategy[Any, Any](SECRET, 3600)),
         "The backend 'jwt' takes a function that makes the strategy, and calls it for every request: write get_strategy=",
     ),
-    "keys of tokens that come with the request": (
-        lambda: backend(get_strategy=partial(JWTStrategy[Any, Any], SECRET, 3600)),
-        "The backend 'jwt' would let a request choose the keys of its tokens: write get_strategy=lambda: JWTStrategy(…).",
-    ),
-    "a class of strategies": (
-        lambda: backend(get_strategy=JWTStrategy),
-        "The backend 'jwt' would let a request choose the keys of its tokens: write get_strategy=lambda: JWTStrategy(…).",
-    ),
     "the user class before the session": (
         lambda: untyped(Row, session),
         "Write SQLAlchemyUserDatabase(session, User): first a session, then the class of the users.",
@@ -205,8 +197,12 @@ SETUPS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: backend(get_strategy=JWTStrategy),
         "The backend 'jwt' takes a function that makes the strategy, and calls it for every request: write get_strategy=",
     ),
-    "a partial of a class of strategies": (
-        lambda: backend(get_strategy=partial(JWTStrategy, SECRET, 3600)),
+    "a class of strategies with its types": (
+        lambda: backend(get_strategy=JWTStrategy[Any, Any]),
+        "The backend 'jwt' takes a function that makes the strategy, and calls it for every request: write get_strategy=",
+    ),
+    "a class of strategies that lacks its secret": (
+        lambda: backend(get_strategy=partial(JWTStrategy, lifetime_seconds=3600)),
         "The backend 'jwt' takes a function that makes the strategy, and calls it for every request: write get_strategy=",
     ),
     "a strategy that is not returned": (

@@ -1,11 +1,13 @@
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property, partial
+from inspect import signature
 from typing import Any, Generic, get_origin
 
 from fastapi import Response, status
 
 from fastapi_users import models
-from fastapi_users.authentication.strategy import JWTStrategy, Strategy, StrategyDestroyNotSupportedError
+from fastapi_users.authentication.strategy import Strategy, StrategyDestroyNotSupportedError
 from fastapi_users.authentication.transport import Transport, TransportLogoutNotSupportedError
 from fastapi_users.types import DependencyCallable
 
@@ -31,30 +33,24 @@ class AuthenticationBackend(Generic[models.UP, models.ID]):
         *,
         get_strategy_blocks: bool = False,
     ) -> None:
-        """:raises TypeError: the transport is a class, the strategy is made already, or FastAPI would make a JWTStrategy from
-        what a request says.
-        """
+        """:raises TypeError: the transport is a class, or the strategy is one, or made already."""
         if isinstance(transport, type):
             raise TypeError(
                 f"The backend {name!r} takes a transport, not a class of them: write {transport.__name__}(…)."
             )
-        if not _is_dependency(get_strategy):
-            made: Any = getattr(get_strategy, "func", get_strategy)
-            kind = (made if isinstance(made, type) else type(made)).__name__
+        given: Any = get_strategy
+        made = _class_of_ours(given)
+        if not callable(given) or (made is not None and not _is_complete(given, made)):
+            kind = (type(given) if made is None else made).__name__
             raise TypeError(
                 f"The backend {name!r} takes a function that makes the strategy, and calls it for every request: write "
                 f"get_strategy=lambda: {kind}(…), or the name of a dependency without parentheses."
             )
-        made = get_strategy.func if isinstance(get_strategy, partial) else get_strategy
-        if (get_origin(made) or made) is JWTStrategy:
-            # The parameters of a dependency come with the query: whoever sends a public_key makes tokens for every user.
-            raise TypeError(
-                f"The backend {name!r} would let a request choose the keys of its tokens: write "
-                "get_strategy=lambda: JWTStrategy(…)."
-            )
         self.name = name
         self.transport = transport
-        self.get_strategy = get_strategy
+        self.get_strategy: DependencyCallable[Strategy[models.UP, models.ID]] = (
+            get_strategy if made is None else _without_parameters(get_strategy)
+        )
         self.get_strategy_blocks = get_strategy_blocks
 
     @cached_property
@@ -81,7 +77,31 @@ class AuthenticationBackend(Generic[models.UP, models.ID]):
             return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
-def _is_dependency(found: Any) -> bool:
-    """As a class of strategies of ours is not, or a ``partial`` of it: FastAPI would take its settings from the request."""
-    made = getattr(found, "func", found)
-    return callable(found) and not (isinstance(made, type) and made.__module__.startswith("fastapi_users."))
+def _class_of_ours(get_strategy: Any) -> type[Any] | None:
+    """The class of strategies that stands in the place of a dependency, or a ``partial`` of it, and takes its settings in a
+    way of ours. FastAPI would take those that are missing from the query of each request, as it did for version 15: the
+    keys of tokens, say.
+    """
+    made: Any = get_strategy.func if isinstance(get_strategy, partial) else get_strategy
+    made = get_origin(made) or made
+    init: Any = getattr(made, "__init__", None)
+    is_ours = isinstance(made, type) and getattr(init, "__module__", "").startswith("fastapi_users.")
+    return made if is_ours else None
+
+
+def _is_complete(get_strategy: Any, made: type[Any]) -> bool:
+    is_partial = isinstance(get_strategy, partial)
+    try:
+        signature(made).bind(
+            *(get_strategy.args if is_partial else ()), **(get_strategy.keywords if is_partial else {})
+        )
+    except TypeError:
+        return False
+    return True
+
+
+def _without_parameters(make: Any) -> Callable[[], Any]:
+    def get_strategy() -> Any:
+        return make()
+
+    return get_strategy

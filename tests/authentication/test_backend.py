@@ -1,12 +1,24 @@
 import uuid
+from functools import partial
+from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
-from fastapi import Response
+from fastapi import Depends, FastAPI, Response
+from httpx import ASGITransport, AsyncClient
 
-from fastapi_users.authentication import AuthenticationBackend, BearerTransport, CookieTransport, Strategy, Transport
+from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin
+from fastapi_users.authentication import (
+    AuthenticationBackend,
+    BearerTransport,
+    CookieTransport,
+    JWTStrategy,
+    Strategy,
+    Transport,
+)
 from fastapi_users.authentication.strategy import StrategyDestroyNotSupportedError
-from fastapi_users.testing import User
+from fastapi_users.testing import InMemoryUserDatabase, User
+from tests.world import SECRET
 
 USER = User("ann@example.org", "h")
 
@@ -36,3 +48,33 @@ async def test_logout_always_answers(transport: Transport, error: type[Exception
     strategy.destroy_token.assert_awaited_once_with("TOKEN", USER)
     assert isinstance(answer, Response)
     assert answer.status_code == 204
+
+
+class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+    reset_password_token_secret = verification_token_secret = SECRET
+
+
+class OwnStrategy(JWTStrategy[User, uuid.UUID]): ...
+
+
+@pytest.mark.parametrize("strategy", [JWTStrategy, JWTStrategy[User, uuid.UUID], OwnStrategy])
+async def test_a_partial_of_a_strategy_takes_no_keys_from_a_request(strategy: Any) -> None:
+    """As version 15 takes them: whoever sends a key of the own makes tokens for every user."""
+    user, users = User("ann@example.org", ""), InMemoryUserDatabase[User, uuid.UUID](User)
+    users.users[user.id] = user
+    get_strategy = partial(strategy, SECRET, lifetime_seconds=3600)
+    own = AuthenticationBackend[User, uuid.UUID]("jwt", BearerTransport("login"), get_strategy)
+    fastapi_users = FastAPIUsers[User, uuid.UUID](lambda: UserManager(users), [own])
+    app = FastAPI()
+
+    @app.get("/")
+    async def read(user: User = Depends(fastapi_users.current_user(active=True))) -> str:
+        return user.email
+
+    keys = {"public_key": "a key of somebody else, of 32 bytes", "algorithm": "HS256"}
+    forged = await JWTStrategy[User, uuid.UUID](keys["public_key"], 3600).write_token(user)
+    async with AsyncClient(transport=ASGITransport(app), base_url="https://testserver") as client:
+        for token, status_code in ((forged, 401), (await get_strategy().write_token(user), 200)):
+            headers = {"Authorization": f"Bearer {token}"}
+            assert (await client.get("/", params=keys, headers=headers)).status_code == status_code
+    assert "parameters" not in app.openapi()["paths"]["/"]["get"]
