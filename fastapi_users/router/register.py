@@ -41,7 +41,8 @@ def get_register_router(
     :param neutral: answer 202, whether or not the address has an account; who reads its mails is told. All but
         ``validate_password`` happens after the answer.
     """
-    if "password" not in getattr(user_create_schema, "model_fields", ["password"]):
+    shown, sent = (getattr(schema, "model_fields", ()) for schema in (user_schema, user_create_schema))
+    if "password" in shown and "password" not in sent:
         raise TypeError(
             f"{user_create_schema.__name__} has no password to register with: write get_register_router(UserRead, "
             "UserCreate), first what is shown, then what is sent."
