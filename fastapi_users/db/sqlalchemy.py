@@ -492,8 +492,6 @@ class _SessionCalls:
 
     async def save(self) -> None:
         """Commit, or, inside ``transaction()``, flush. What the database refuses is rolled back before it is raised."""
-        if self.open_transaction is not None:
-            self.open_transaction.is_to_commit = True
         try:
             await self.call("flush" if self.open_transaction else "commit")
         except BaseException:
@@ -547,16 +545,15 @@ class _SessionCalls:
             return
 
     @asynccontextmanager
-    async def transaction(self, *, is_to_commit: bool) -> AsyncIterator[None]:
+    async def transaction(self) -> AsyncIterator[None]:
         if self.open_transaction is not None:
             yield
             return
-        transaction = self.session.info[_OpenTransaction] = _OpenTransaction(is_to_commit=is_to_commit)
+        transaction = self.session.info[_OpenTransaction] = _OpenTransaction()
         try:
             yield
             transaction.refuse_if_failed()
-            if transaction.is_to_commit:
-                await self.call("commit")
+            await self.call("commit")
         except BaseException:
             await self.rollback()
             for row in transaction.rows:
@@ -571,14 +568,9 @@ class _SessionCalls:
 
 
 class _OpenTransaction:
-    """Kept in ``session.info``, which all adapters on a session share.
+    """Kept in ``session.info``, which all adapters on a session share."""
 
-    :ivar is_to_commit: at its end. Not if nobody but an adapter of the application has written, which may leave that to a
-        unit of work of its own.
-    """
-
-    def __init__(self, *, is_to_commit: bool) -> None:
-        self.is_to_commit = is_to_commit
+    def __init__(self) -> None:
         self.rows: list[Any] = []
         self.callbacks: list[Callable[[], Awaitable[None]]] = []
         self.has_failed = False
@@ -832,10 +824,6 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         """In a subclass, on this instance, or as a patch of the class."""
         return getattr(self.update, "__func__", None) is not _UPDATE
 
-    @property
-    def _overrides_create(self) -> bool:
-        return getattr(self.create, "__func__", None) is not _CREATE
-
     async def delete(self, user: UP) -> None:
         """The OAuth accounts go as well, also where their relationship has no cascade."""
         for relationship in cast("Any", inspect(type(user))).relationships:
@@ -963,11 +951,8 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         return found + await self._calls.run(partial(_unguarded_accounts, self.oauth_account_table))
 
     def transaction(self) -> Any:
-        """Writes inside it flush, and are committed together at its end; an exception rolls them back.
-
-        Where a subclass writes users in its own way, and nothing else was written, committing is left to it.
-        """
-        return self._calls.transaction(is_to_commit=not self._overrides_update and not self._overrides_create)
+        """Writes inside it flush, and are committed together at its end; an exception rolls them back."""
+        return self._calls.transaction()
 
     async def after_commit(self, callback: Callable[[], Awaitable[None]]) -> None:
         transaction = self._calls.open_transaction
@@ -1114,7 +1099,6 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         return self.oauth_account_table
 
 
-_CREATE = SQLAlchemyUserDatabase.create
 _UPDATE = SQLAlchemyUserDatabase.update
 _GET_WITH_USER = SQLAlchemyUserDatabase.get_with_user
 _GET_USER = SQLAlchemyUserDatabase._get_user  # noqa: SLF001 -- to know it from what applications put in its place

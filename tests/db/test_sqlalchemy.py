@@ -64,19 +64,7 @@ from fastapi_users.db.sqlalchemy import (
 from fastapi_users.db.store import at_least, at_most, less_than, none_of, one_of, other_than
 from fastapi_users.testing import weak_password_helper
 from tests.db.test_sqlalchemy_statements import recorded
-from tests.world import (
-    PASSWORD,
-    SECRET,
-    AccessToken,
-    Note,
-    OAuthAccount,
-    OneTimeSecret,
-    RecommendedUser,
-    User,
-    UserCreate,
-    UserUpdate,
-    World,
-)
+from tests.world import PASSWORD, SECRET, AccessToken, Note, OAuthAccount, OneTimeSecret, RecommendedUser, User, World
 
 OLDEST = datetime(2000, 1, 1, tzinfo=timezone.utc)
 ACCOUNT = {
@@ -1331,65 +1319,3 @@ async def test_a_token_is_read_itself_where_another_may_be_found_for_it(tmp_path
             assert (row.token, row.user_id) == ("stored", ann.id)
             assert await tokens.get_by_token_with_user("\u017ftored", None, users) is None
     await engine.dispose()
-
-
-class UnitOfWork(Users):
-    """An adapter whose application commits at the end of the request, or not at all."""
-
-    async def create(self, create_dict: dict[str, Any]) -> User:
-        user = self.user_table(**create_dict)
-        self.session.add(user)
-        await self.session.flush()
-        return user
-
-    async def update(self, user: User, update_dict: dict[str, Any]) -> User:
-        for name, value in update_dict.items():
-            setattr(user, name, value)
-        await self.session.flush()
-        return user
-
-
-class FailingHooks(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    reset_password_token_secret = verification_token_secret = SECRET
-
-    async def on_after_register(self, user: User, request: Request | None = None) -> None:
-        raise ConnectionError
-
-    async def on_after_update(self, user: User, update_dict: dict[str, Any], request: Request | None = None) -> None:
-        raise ConnectionError
-
-
-async def test_committing_is_left_to_an_adapter_that_writes_in_its_own_way(world: World) -> None:
-    ann = await world.insert_user()
-    async with world.session_maker() as session:
-        manager = FailingHooks(UnitOfWork(session, User), weak_password_helper())
-
-        with pytest.raises(ConnectionError):
-            await manager.create(UserCreate(email="bob@example.org", password=PASSWORD, nickname=None))
-        with pytest.raises(ConnectionError):
-            await manager.update(UserUpdate(email="eve@example.org", nickname=None), await manager.get(ann.id))
-        await session.rollback()
-
-    async with world.session_maker() as session:
-        assert [*await session.scalars(select(User.__table__.c.email))] == [ann.email]
-
-
-async def test_what_an_adapter_has_in_common_with_ours_commits_as_ever(world: World) -> None:
-    class Counting(Users):
-        count = 0
-
-        async def create(self, create_dict: dict[str, Any]) -> User:
-            self.count += 1
-            return await super().create(create_dict)
-
-    async with world.session_maker() as session:
-        users = Counting(session, User)
-        with pytest.raises(ConnectionError):
-            await FailingHooks(users, weak_password_helper()).create(
-                UserCreate(email="ann@example.org", password=PASSWORD, nickname=None)
-            )
-        await session.rollback()
-
-    assert users.count == 1
-    async with world.session_maker() as session:
-        assert [*await session.scalars(select(User.__table__.c.email))] == ["ann@example.org"]
