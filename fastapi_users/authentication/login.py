@@ -321,8 +321,8 @@ def _credentials_of(user: Any, user_manager: BaseUserManager[Any, Any]) -> Prove
     user_db = getattr(user_manager, "user_db", None)
     if not is_adapter(user_db) or not all(hasattr(user, name) for name in _CREDENTIALS):
         return None  # the tests of applications log in whatever they like
-    if user_db.has_let_go(user):
-        return None  # in an override, with a session of its own
+    if not user_db.is_at_hand(user):
+        return None  # nor is it asked where an override has closed the session again, which nobody would close a second time
     return ProvenCredentials(
         user_db=user_db, user_id=user.id, fields={name: getattr(user, name) for name in _CREDENTIALS}
     )

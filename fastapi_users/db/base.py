@@ -159,10 +159,6 @@ class BaseUserDatabase(Generic[UP, ID]):
         """Whether a user that was read in this request can be used again, without a look at the database."""
         return True
 
-    def has_let_go(self, user: UP) -> bool:
-        """Whether the session that the user was read in has been closed since, so that nobody would close it again."""
-        return False
-
     async def restore(self, user: UP) -> None:
         """Load what a commit of the application made the session forget, so that the attributes can be read."""
 

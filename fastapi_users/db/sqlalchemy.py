@@ -674,10 +674,6 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         has_deleted = getattr(session, "_deleted", True)  # to ask for the set makes it, at more cost than all of this
         return state.session is session and not (has_deleted and user in session.deleted)
 
-    def has_let_go(self, user: UP) -> bool:
-        state: Any = getattr(user, "_sa_instance_state", None)
-        return state is not None and state.detached and not self.session.in_transaction()
-
     def _get_last_read(self, id: ID) -> UP | None:
         """Once, and soon: whoever looks again, on a WebSocket say, wants to see what others have changed meanwhile."""
         transaction, user, moment = cast("tuple[Any, UP, float]", self._last_read)

@@ -59,4 +59,3 @@ async def test_a_row_and_its_user_are_read_one_after_the_other_by_an_adapter_tha
     assert row is not None
     assert row.user_id == user.id
     assert user_db.is_at_hand(user)
-    assert not user_db.has_let_go(user)

@@ -1193,21 +1193,6 @@ async def test_whether_a_user_is_at_hand(users: Users, token: str, world: World,
     assert not users.is_at_hand(user)  # which expired it
 
 
-async def test_whether_the_session_of_a_user_was_closed(users: Users, token: str, session: AsyncSession) -> None:
-    row = await get_by_token(users)
-    user = await users.get(row.user_id)
-    assert user is not None
-    assert not users.has_let_go(user)
-    session.expire(user)
-    assert not users.has_let_go(user)
-    session.expunge(user)
-    assert not users.has_let_go(user), "the session goes on"
-    await session.close()
-    assert users.has_let_go(user)
-    assert not users.has_let_go(User(email="new@example.org"))
-    assert not users.has_let_go(cast("User", object()))
-
-
 async def test_a_shared_user_whom_a_commit_of_the_application_expires_is_read_again(world: World) -> None:
     """In an async session, reading an attribute of it would be an error."""
     await world.insert_user()
