@@ -1,5 +1,5 @@
-import contextlib
 from collections.abc import AsyncGenerator, Collection, Coroutine, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from fastapi import APIRouter
@@ -51,7 +51,7 @@ class FastAPIUsers(Generic[models.UP, models.ID]):
             raise TypeError(
                 "FastAPIUsers takes the dependency that gives the user manager first: write get_user_manager."
             )
-        if getattr(get_user_manager, "__globals__", None) is vars(contextlib):
+        if getattr(get_user_manager, "__code__", None) in _OPENED_BY_HAND:
             raise TypeError(
                 "FastAPI opens and closes the user manager itself: write get_user_manager with its yield, and without "
                 "@asynccontextmanager."
@@ -207,3 +207,8 @@ def _is_dependency(found: Any) -> bool:
 
 def _are_backends(found: Any) -> bool:
     return isinstance(found, Collection) and all(hasattr(each, "transport") for each in found)
+
+
+# What these decorators make; other decorators of contextlib leave a dependency to be one.
+_DECORATORS: tuple[Any, ...] = (asynccontextmanager, contextmanager)
+_OPENED_BY_HAND = {decorator(_is_dependency).__code__ for decorator in _DECORATORS}

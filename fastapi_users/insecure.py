@@ -3,6 +3,7 @@
 import sys
 import warnings
 from functools import lru_cache
+from typing import Any
 
 from fastapi_users.exceptions import InsecureSecretWarning, InsecureSettingWarning
 
@@ -45,14 +46,14 @@ _told_secrets: set[str | bytes | None] = set()
 
 
 @lru_cache(maxsize=64)  # strategies are made for every request
-def secret_weakness(secret: str | bytes | None) -> str | None:
-    """What is wrong with it; ``None`` for nothing. How random it is, nobody can see from one."""
+def secret_weakness(secret: Any) -> str | None:
+    """What is wrong with it; ``None`` for nothing. How random it is, nobody can see from one, and nothing from a key that is
+    no text.
+    """
     if not secret:
         return "empty"
     if not isinstance(secret, str | bytes):
-        raise TypeError(
-            f"A secret is a text, and not {type(secret).__name__}: write 32 random bytes or more in quotes."
-        )
+        return None
     text = secret.decode("latin-1") if isinstance(secret, bytes) else secret
     if text.strip().lower() in _WELL_KNOWN:
         return "well-known"

@@ -110,7 +110,8 @@ def has_signature(encoded_jwt: str, secrets: Sequence[Any], algorithm: str) -> b
         message = signed.encode()
     except ValueError:
         return True  # PyJWT knows what is wrong with it
-    return any(known.verify(message, known.prepare_key(_key(secret, [algorithm])), mac) for secret in secrets)
+    keys = [secret.key if isinstance(secret, jwt.PyJWK) else _key(secret, [algorithm]) for secret in secrets]
+    return any(known.verify(message, known.prepare_key(key), mac) for key in keys)
 
 
 _HMAC = ("HS256", "HS384", "HS512")

@@ -19,8 +19,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from functools import cache, lru_cache, partial
+from inspect import isasyncgenfunction, isgeneratorfunction
 from time import perf_counter
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, NoReturn, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -76,7 +76,7 @@ EMAIL_CHANGE_TOKEN_AUDIENCE = "fastapi-users:email-change"
 
 _MASK = "**********"
 # Of a dependency that was named, or called by hand.
-_UNSOLVED = (params.Depends, AsyncGenerator, Coroutine, FunctionType, Generator)
+_UNSOLVED = (params.Depends, AsyncGenerator, Coroutine, Generator)
 _FLAGS = ("is_active", "is_superuser", "is_verified")
 _NOT_FROM_A_PROFILE = frozenset({*_FLAGS, "id", "email", "hashed_password", "oauth_accounts"})
 
@@ -240,7 +240,9 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         user_db: BaseUserDatabase[models.UP, models.ID],
         password_helper: PasswordHelperProtocol | None = None,
     ) -> None:
-        if not is_adapter(user_db) and isinstance(user_db, _UNSOLVED):
+        if not is_adapter(user_db) and (
+            isinstance(user_db, _UNSOLVED) or isasyncgenfunction(user_db) or isgeneratorfunction(user_db)
+        ):
             raise TypeError(
                 f"{type(self).__name__} got something that FastAPI has not solved for a user_db: take it as a parameter of "
                 "a dependency, as in def get_user_manager(user_db=Depends(get_user_db)), and give that to FastAPIUsers."
@@ -1488,9 +1490,8 @@ def _check_secrets(manager_class: type[BaseUserManager[Any, Any]]) -> None:
     for name in (name for name in names if is_strict or name in vars(manager_class)):
         secret: Any = getattr(manager_class, name, None)
         place = f"{manager_class.__name__}.{name}"
-        if isinstance(secret, str | SecretStr | list | tuple | int):
-            values: Any = secret
-            for value in get_secret_values(values):
+        if isinstance(secret, str | SecretStr | list | tuple):
+            for value in get_secret_values(secret):
                 check(value, place)
         elif secret is None and names[name] and not _is_incomplete(manager_class):
             if is_strict:

@@ -9,7 +9,6 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import anyio
@@ -349,15 +348,12 @@ def _in_this_loop(variable: RunVar[R], make: Callable[[], R]) -> R:
         return value
 
 
-# Applications import these from here, or patch them (CONTRACT 18.1). We do not use them, so nobody else pays their import.
-_OF_PWDLIB = {
-    "Argon2Hasher": "pwdlib.hashers.argon2",
-    "BcryptHasher": "pwdlib.hashers.bcrypt",
-    "PasswordHash": "pwdlib",
-}
-
-
 def __getattr__(name: str) -> Any:
-    if name in _OF_PWDLIB:
-        return getattr(import_module(_OF_PWDLIB[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Applications import these from here, or patch them (CONTRACT 18.1). We do not use them: nobody else pays their import.
+    if name not in {"Argon2Hasher", "BcryptHasher", "PasswordHash"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pwdlib import PasswordHash  # noqa: PLC0415 -- see above
+    from pwdlib.hashers.argon2 import Argon2Hasher  # noqa: PLC0415 -- the same
+    from pwdlib.hashers.bcrypt import BcryptHasher  # noqa: PLC0415 -- the same
+
+    return {"Argon2Hasher": Argon2Hasher, "BcryptHasher": BcryptHasher, "PasswordHash": PasswordHash}[name]

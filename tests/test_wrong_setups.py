@@ -3,10 +3,11 @@
 import logging
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from inspect import signature
 from typing import Any, cast
+from unittest.mock import MagicMock
 
 import anyio
 import pytest
@@ -83,11 +84,6 @@ def missing_secret_of_a_strict_manager() -> None:
 def class_of_policies() -> None:
     class UserManager(Manager):
         password_policy: Any = PasswordPolicy
-
-
-def number_for_a_secret() -> None:
-    class UserManager(Manager):
-        reset_password_token_secret: Any = 123456
 
 
 def facade() -> FastAPIUsers[Any, Any]:
@@ -237,10 +233,6 @@ SETUPS: dict[str, tuple[Callable[[], Any], str]] = {
         class_of_policies,
         "UserManager.password_policy is a class: write password_policy = PasswordPolicy(…).",
     ),
-    "a number for a secret": (
-        number_for_a_secret,
-        "A secret is a text, and not int: write 32 random bytes or more in quotes.",
-    ),
     "no secret of JWTs": (
         lambda: generate_jwt({}, cast("Any", None)),
         "The secret is None: set it to 32 random bytes or more, made once by secrets.token_urlsafe(32). Is the variable",
@@ -327,3 +319,23 @@ def test_backends_may_be_a_set() -> None:
     users = FastAPIUsers[Any, Any](get_user_manager, cast("Any", {backend()}))
 
     assert "jwt" in signature(users.current_user()).parameters
+
+
+def test_what_only_looks_wrong_is_taken() -> None:
+    """As version 15 takes it: in the tests of applications, for example."""
+
+    @contextmanager
+    def span() -> Iterator[None]:
+        yield
+
+    @span()
+    def get_traced_manager() -> Manager:
+        return get_user_manager()
+
+    class WithNumber(Manager):
+        reset_password_token_secret: Any = 20240101  # of a route that is not mounted
+
+    assert isinstance(FastAPIUsers[Any, Any](get_traced_manager, [backend()]).get_user_manager(), Manager)
+    WithNumber(cast("Any", lambda: None))
+    JWTStrategy[Any, Any](MagicMock(), 3600)
+    SQLAlchemyAccessTokenDatabase(session, MagicMock())

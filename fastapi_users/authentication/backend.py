@@ -1,10 +1,10 @@
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property, partial
-from inspect import signature
+from inspect import Parameter, Signature, signature
 from typing import Any, Generic, get_origin
 
-from fastapi import Response, status
+from fastapi import Response, params, status
 
 from fastapi_users import models
 from fastapi_users.authentication.strategy import Strategy, StrategyDestroyNotSupportedError
@@ -100,8 +100,16 @@ def _is_complete(get_strategy: Any, made: type[Any]) -> bool:
     return True
 
 
-def _without_parameters(make: Any) -> Callable[[], Any]:
-    def get_strategy() -> Any:
-        return make()
+def _without_parameters(make: Any) -> Callable[..., Any]:
+    """But for those that a ``partial`` gives as ``Depends(…)``."""
 
+    def get_strategy(**solved: Any) -> Any:
+        return make(**solved)
+
+    solved_by_fastapi = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=value)
+        for name, value in getattr(make, "keywords", {}).items()
+        if isinstance(value, params.Depends)
+    ]
+    get_strategy.__signature__ = Signature(solved_by_fastapi)  # type: ignore[attr-defined]  # FastAPI reads it
     return get_strategy

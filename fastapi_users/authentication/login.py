@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cache
+from types import MethodType
 from typing import Any, Generic
 
 import jwt
@@ -116,10 +117,13 @@ class LoginTicket(Generic[models.UP, models.ID]):
 
 
 def seams_of(user_manager: BaseUserManager[models.UP, models.ID]) -> BaseUserManager[models.UP, models.ID]:
-    """The manager itself; or, where tests of an application put something else in its place that has what upstream calls,
-    one without features.
+    """The manager itself, or what hands every call on to one; or, where tests of an application put something in its place
+    that has what upstream calls only, one without features.
     """
-    return user_manager if issubclass(type(user_manager), BaseUserManager) else _without_features()
+    has_seams = issubclass(type(user_manager), BaseUserManager) or isinstance(
+        getattr(user_manager, "_seam_before_session", None), MethodType
+    )
+    return user_manager if has_seams else _without_features()
 
 
 @cache
@@ -321,8 +325,6 @@ def _credentials_of(user: Any, user_manager: BaseUserManager[Any, Any]) -> Prove
     user_db = getattr(user_manager, "user_db", None)
     if not is_adapter(user_db) or not all(hasattr(user, name) for name in _CREDENTIALS):
         return None  # the tests of applications log in whatever they like
-    if not user_db.is_at_hand(user):
-        return None  # nor is it asked where an override has closed the session again, which nobody would close a second time
     return ProvenCredentials(
         user_db=user_db, user_id=user.id, fields={name: getattr(user, name) for name in _CREDENTIALS}
     )

@@ -621,7 +621,7 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
         user_table: type[UP],
         oauth_account_table: type[SQLAlchemyBaseOAuthAccountTable[Any]] | None = None,
     ) -> None:
-        if not _are_session_and_class(session, user_table):
+        if isinstance(session, _NO_SESSIONS) or not isinstance(user_table, type):
             raise TypeError(
                 "Write SQLAlchemyUserDatabase(session, User): first a session, then the class of the users."
             )
@@ -975,7 +975,15 @@ class SQLAlchemyUserDatabase(BaseUserDatabase[UP, ID], Generic[UP, ID]):
     async def holds(self, id: ID, fields: Mapping[str, Any]) -> bool:
         columns = (_column(self.user_table, name) for name in fields)
         statement = select(*columns).where(_column(self.user_table, "id") == id)
-        stored = await self._calls.execute(statement, Result.first)
+        session = self._calls.sync_session
+        is_unused = not (
+            session.in_transaction() or session.identity_map or session.new or self._calls.open_transaction
+        )
+        try:
+            stored = await self._calls.execute(statement, Result.first)
+        finally:
+            if is_unused:  # or closed, by an override in which it was opened, and which would not close it again
+                await self._calls.call("close")
         # Compared here, since the usual collations of MariaDB look past letter case and accents.
         return stored is not None and tuple(stored) == tuple(fields.values())
 
@@ -1233,7 +1241,7 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
         session: "AsyncSession | Session | async_scoped_session[AsyncSession] | scoped_session[Session]",
         access_token_table: type[AP],
     ) -> None:
-        if not _are_session_and_class(session, access_token_table):
+        if isinstance(session, _NO_SESSIONS):
             raise TypeError(
                 "Write SQLAlchemyAccessTokenDatabase(session, AccessToken): first a session, then the class of the tokens."
             )
@@ -1463,10 +1471,6 @@ class SQLAlchemyStore(Generic[M]):
 
     def _conditions(self, where: Where) -> Iterator[Any]:
         return (_condition(_column(self._model, name), value) for name, value in where.items())
-
-
-def _are_session_and_class(session: Any, table: Any) -> bool:
-    return isinstance(table, type) and not isinstance(session, _NO_SESSIONS)
 
 
 _NO_SESSIONS = (type, AsyncConnection, AsyncEngine, Connection, Engine, async_sessionmaker, sessionmaker)

@@ -1,5 +1,6 @@
 import uuid
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -16,7 +17,7 @@ from fastapi_users.authentication import (
     Strategy,
     Transport,
 )
-from fastapi_users.authentication.strategy import StrategyDestroyNotSupportedError
+from fastapi_users.authentication.strategy import DatabaseStrategy, StrategyDestroyNotSupportedError
 from fastapi_users.testing import InMemoryUserDatabase, User
 from tests.world import SECRET
 
@@ -78,3 +79,23 @@ async def test_a_partial_of_a_strategy_takes_no_keys_from_a_request(strategy: An
             headers = {"Authorization": f"Bearer {token}"}
             assert (await client.get("/", params=keys, headers=headers)).status_code == status_code
     assert "parameters" not in app.openapi()["paths"]["/"]["get"]
+
+
+async def test_a_partial_of_a_strategy_has_its_dependencies_solved() -> None:
+    user, users = User("ann@example.org", ""), InMemoryUserDatabase[User, uuid.UUID](User)
+    users.users[user.id] = user
+    database = AsyncMock()
+    database.get_by_token.return_value = SimpleNamespace(token="TOKEN", user_id=user.id)
+    get_strategy = partial(DatabaseStrategy[Any, Any, Any], database=Depends(lambda: database), lifetime_seconds=3600)
+    own = AuthenticationBackend[User, uuid.UUID]("db", BearerTransport("login"), get_strategy)
+    fastapi_users = FastAPIUsers[User, uuid.UUID](lambda: UserManager(users), [own])
+    app = FastAPI()
+
+    @app.get("/")
+    async def read(user: User = Depends(fastapi_users.current_user())) -> str:
+        return user.email
+
+    async with AsyncClient(transport=ASGITransport(app), base_url="https://testserver") as client:
+        answer = await client.get("/", headers={"Authorization": "Bearer TOKEN"})
+
+    assert (answer.status_code, answer.json()) == (200, "ann@example.org")

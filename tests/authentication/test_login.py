@@ -14,7 +14,7 @@ from fastapi.security import OAuth2PasswordRequestForm
 from httpx import AsyncClient, Response
 from hypothesis import example, given
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from fastapi_users.authentication import JWTStrategy
 from fastapi_users.authentication.login import (
@@ -529,3 +529,38 @@ async def test_a_session_that_an_override_has_closed_is_not_used_again(tmp_path:
         assert (await world.client.post("/auth/cookie/login", data=CREDENTIALS)).status_code == 204
 
         assert cast("Any", world.engine.pool).checkedout() == 0
+
+
+async def test_a_password_that_changes_while_its_user_is_read_elsewhere_logs_nobody_in(tmp_path: Path) -> None:
+    class WithSessionsOfItsOwn(UserManager):
+        async def authenticate(self, credentials: OAuth2PasswordRequestForm) -> User | None:
+            async with self.world.session_maker() as session:
+                user = await SQLAlchemyUserDatabase[User, uuid.UUID](session, User).get_by_email(credentials.username)
+            async with self.world.session_maker() as session:
+                await session.execute(update(User).values(hashed_password="another one"))
+                await session.commit()
+            return user
+
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", manager_class=WithSessionsOfItsOwn) as world:
+        await world.insert_user()
+
+        answer = await world.client.post("/auth/cookie/login", data=CREDENTIALS)
+
+        assert_refused(answer, "LOGIN_BAD_CREDENTIALS")
+
+
+async def test_a_manager_that_is_wrapped_keeps_its_features(world: World) -> None:
+    class Traced:
+        def __init__(self, manager: Any) -> None:
+            self._manager = manager
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._manager, name)
+
+    async def get_traced() -> AsyncIterator[Any]:
+        async with world.session_maker() as session:
+            yield Traced(world.make_manager(session))
+
+    world.app.dependency_overrides[world.fastapi_users.get_user_manager] = get_traced
+
+    assert (await log_in(world.client, "jwt")).status_code == 202

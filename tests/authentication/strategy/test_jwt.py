@@ -900,3 +900,11 @@ def test_of_settings_that_were_checked_the_secret_is_looked_at_once(monkeypatch:
     monkeypatch.setattr("fastapi_users.insecure._WELL_KNOWN", None)
     Strategy(SECRET, 60, strict=True)
     Strategy(SECRET, 60)
+
+
+async def test_a_key_object_of_pyjwt_is_a_secret_as_well(user: User, manager: Any) -> None:
+    keys: list[Any] = [jwt.PyJWK.from_dict({"kty": "oct", "k": letter * 43, "alg": "HS256"}) for letter in "AQ"]
+    ours, another = (Strategy(key, 60) for key in keys)
+
+    assert await ours.read_token(await ours.write_token(user), manager) is user
+    assert await ours.read_token(await another.write_token(user), manager) is None
