@@ -1370,8 +1370,11 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
                 for access_token in await self._store.list({"user_id": user_id})
                 if access_token.token not in except_tokens
             ]
-            for access_token in access_tokens:  # in the way of the application
-                await self.delete(access_token)
+            if self._delete_is_ours:
+                await self._delete_together(access_tokens)
+            else:
+                for access_token in access_tokens:  # in the way of the application
+                    await self.delete(access_token)
             return len(access_tokens)
         return await self._store.delete_where({"user_id": user_id, "token": none_of(except_tokens)})
 
@@ -1385,8 +1388,23 @@ class SQLAlchemyAccessTokenDatabase(AccessTokenDatabase[AP], Generic[AP]):
     @property
     def _deletes_alone(self) -> bool:
         """Whether the application has no part in it, by a :meth:`delete` of its own or by what the ORM does for a row."""
-        is_ours = getattr(self.delete, "__func__", None) is SQLAlchemyAccessTokenDatabase.delete
-        return is_ours and _deletes_alone(cast("Any", inspect(self.access_token_table)), self._calls.sync_session)
+        mapper = cast("Any", inspect(self.access_token_table))
+        return self._delete_is_ours and _deletes_alone(mapper, self._calls.sync_session)
+
+    @property
+    def _delete_is_ours(self) -> bool:
+        return getattr(self.delete, "__func__", None) is SQLAlchemyAccessTokenDatabase.delete
+
+    async def _delete_together(self, access_tokens: Sequence[AP]) -> None:
+        """By the ORM, which tells its listeners: all of them or, where that fails, none."""
+        calls = self._calls
+        try:
+            for access_token in access_tokens:
+                await calls.call("delete", access_token)  # it may flush, to read what goes along
+        except BaseException:
+            await calls.rollback()
+            raise
+        await calls.save()
 
     @property
     def _store(self) -> "SQLAlchemyStore[AP]":

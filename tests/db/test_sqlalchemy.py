@@ -461,6 +461,41 @@ async def test_whoever_listens_to_deletions_hears_of_tokens_that_end(watched: An
     assert len(world.deleted) == 2
 
 
+async def test_listeners_hear_of_all_tokens_of_a_user_in_one_transaction(watched: Any) -> None:
+    world, session, owner = watched
+    commits: list[Any] = []
+    event.listen(session.bind.sync_engine, "commit", commits.append)
+    session.add_all([world.audited(token=token, user_id=owner.id) for token in "TUV"])
+    await session.commit()
+    del commits[:]
+    tokens: SQLAlchemyAccessTokenDatabase[Any] = SQLAlchemyAccessTokenDatabase(session, world.audited)
+
+    assert await tokens.delete_by_user(owner.id, except_tokens=["U"]) == 2
+    assert (world.deleted, len(commits)) == (["T", "V"], 1)
+    assert await tokens.get_by_token("U") is not None
+
+
+@pytest.mark.parametrize("table", ["audited", "noted"])  # the notes are read, which flushes what was deleted before
+async def test_where_a_listener_fails_half_way_all_tokens_of_a_user_stay(watched: Any, table: str) -> None:
+    world, session, owner = watched
+    model = getattr(world, table)
+    session.add_all([model(token=token, user_id=owner.id) for token in "TUV"])
+    await session.commit()
+    tokens: SQLAlchemyAccessTokenDatabase[Any] = SQLAlchemyAccessTokenDatabase(session, model)
+    heard: list[Any] = []
+
+    @event.listens_for(model, "before_delete")
+    def refuse_the_second(*told: Any) -> None:
+        heard.append(told)
+        if len(heard) == 2:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await tokens.delete_by_user(owner.id)
+    await session.commit()
+    assert len((await session.execute(select(model))).all()) == 3
+
+
 @pytest.mark.parametrize("everywhere", [False, True])
 async def test_a_token_in_two_tables_ends_in_both(watched: Any, everywhere: bool) -> None:
     world, session, owner = watched
