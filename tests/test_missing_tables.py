@@ -8,11 +8,15 @@ from typing import Any
 
 import anyio
 import pytest
+import sqlalchemy
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from beanie import Document, init_beanie
 from fastapi import FastAPI
-from sqlalchemy import text
+from sqlalchemy import Connection, ForeignKey, MetaData, String, text
+from sqlalchemy.dialects.postgresql import CITEXT
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from typer.testing import CliRunner
 
 from fastapi_users import BaseUserManager
@@ -272,6 +276,29 @@ class FreeUser(SQLAlchemyBaseUserTableUUID, FreeBase):
     oauth_accounts: Mapped[list[FreeAccount]] = relationship(lazy="joined")
 
 
+class CaselessBase(DeclarativeBase): ...
+
+
+class CaselessUser(SQLAlchemyBaseUserTableUUID, CaselessBase):
+    email: Mapped[str] = mapped_column(
+        String(320).with_variant(String(320, "NOCASE"), "sqlite").with_variant(CITEXT(), "postgresql"),
+        unique=True,
+        index=True,
+    )
+
+
+class FarBase(DeclarativeBase):
+    metadata = MetaData(schema="club")
+
+
+class FarAccount(SQLAlchemyBaseOAuthAccountTableUUID, FarBase):
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("club.user.id"))
+
+
+class FarUser(SQLAlchemyBaseUserTableUUID, FarBase):
+    oauth_accounts: Mapped[list[FarAccount]] = relationship(lazy="joined")
+
+
 SAME_ADDRESS = "The database takes the same email for two users."
 OTHER_LETTER_CASE = "The database takes the same email in another letter case for two users."
 SAME_ACCOUNT = "The database takes the same account at a provider for two users."
@@ -353,6 +380,49 @@ async def test_other_indexes_do_as_well(engine: AsyncEngine) -> None:
         statements = ["DROP INDEX ix_user_email_lower", 'CREATE UNIQUE INDEX other ON "user" (lower("email"))']
 
     assert await unguarded(engine, GuardedUser, GuardedAccount, *statements) == {}
+
+
+async def test_a_column_that_ignores_letter_case_needs_no_second_index(engine: AsyncEngine) -> None:
+    if engine.dialect.name == "postgresql":
+        async with engine.begin() as connection:
+            await connection.execute(text("CREATE EXTENSION citext"))
+
+    assert await unguarded(engine, CaselessUser, None) == {}
+
+
+async def test_an_index_on_more_columns_guards_no_address(tmp_path: Path) -> None:
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'test.db'}")
+    statements = ["DROP INDEX ix_user_email_lower"]
+    statements += ['CREATE UNIQUE INDEX one ON "user" (email COLLATE NOCASE, id COLLATE NOCASE)']
+
+    assert await unguarded(engine, GuardedUser, None, *statements) == {OTHER_LETTER_CASE: LOWER_INDEX}
+    await engine.dispose()
+
+
+async def test_the_lines_are_about_the_table_of_its_schema(tmp_path: Path) -> None:
+    async with database("postgresql, asyncpg", tmp_path) as url:
+        engine = create_async_engine(url)
+        async with engine.begin() as connection:
+            await connection.execute(text("CREATE SCHEMA club"))
+        found = await unguarded(engine, FarUser, FarAccount)
+        assert found.keys() == {OTHER_LETTER_CASE, SAME_ACCOUNT}
+        async with engine.begin() as connection:
+            await connection.execute(text("DROP INDEX club.ix_club_user_email"))
+            # An index that is not unique, which the line takes away.
+            await connection.execute(text('CREATE INDEX ix_club_user_email ON club."user" (email)'))
+        found = await unguarded(engine, FarUser, FarAccount)
+        assert found.keys() == {SAME_ADDRESS, OTHER_LETTER_CASE, SAME_ACCOUNT}
+
+        async with engine.begin() as connection:
+            await connection.run_sync(migrate, [line.split("in a migration ")[-1] for line in found.values()])
+        assert await unguarded(engine, FarUser, FarAccount) == {}
+        await engine.dispose()
+
+
+def migrate(connection: Connection, lines: list[str]) -> None:
+    operations = Operations(MigrationContext.configure(connection))
+    for line in lines:
+        exec(line, {"op": operations, "sa": sqlalchemy})  # noqa: S102 -- as the doctor says
 
 
 async def test_of_a_view_nothing_is_known(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ with needs_extra("sqlalchemy"):
         func,
         inspect,
         literal,
+        literal_column,
         select,
         text,
         update,
@@ -1526,20 +1527,36 @@ def _unguarded_emails(model: type[Any], session: Session) -> list[Missing]:
     table, name = column.table, column.name
     unique, found = _unique_keys(table, connection), []
     if unique is not None and name not in unique:
-        line = _index_line(f"ix_{table.name}_{name}", table, f'"{name}"')
+        # As SQLAlchemy names those of index=True.
+        label = table.name if table.schema is None else f"{table.schema}_{table.name}"
+        line = _index_line(f"ix_{label}_{name}", table, f'"{name}"')
         found.append(Missing(model=model, problem=f"The database takes the same {name} for two users.", line=line))
-    if unique is not None and connection.dialect.name in _EXPRESSION_INDEXES and f"lower{name}" not in unique:
+    if unique is not None and f"lower{name}" not in unique and _minds_letter_case(column, connection):
         line = _index_line(f"ix_{table.name}_{name}_lower", table, f'sa.text("lower({name})")')
         found.append(_unguarded(model, SQLAlchemyUniqueEmailMixin, f"the same {name} in another letter case", line))
     return found
 
 
+def _minds_letter_case(column: Any, connection: Connection) -> bool:
+    """Whether an index on the column does: on PostgreSQL not with CITEXT, or a collation that ignores it."""
+    if connection.dialect.name != "postgresql":
+        return connection.dialect.name in _EXPRESSION_INDEXES  # of SQLite the indexes tell
+    nothing = select(column).limit(0).scalar_subquery()  # has its type and collation all the same
+    one = func.coalesce(nothing, literal_column("'a'"))
+    return not connection.scalar(select(one == literal_column("'A'")))
+
+
 def _index_line(name: str, table: Any, column: str) -> str:
     """In place of the one of the name that is not unique."""
+    schema = _schema_argument(table)
     return (
-        f'op.drop_index("{name}", "{table.name}", if_exists=True); '
-        f'op.create_index("{name}", "{table.name}", [{column}], unique=True)'
+        f'op.drop_index("{name}", "{table.name}"{schema}, if_exists=True); '
+        f'op.create_index("{name}", "{table.name}", [{column}]{schema}, unique=True)'
     )
+
+
+def _schema_argument(table: Any) -> str:
+    return "" if table.schema is None else f', schema="{table.schema}"'
 
 
 def _unguarded_accounts(model: type[Any], session: Session) -> list[Missing]:
@@ -1548,7 +1565,8 @@ def _unguarded_accounts(model: type[Any], session: Session) -> list[Missing]:
     unique = _unique_keys(table, session.connection(bind_arguments={"mapper": model}))
     if unique is None or ",".join(names) in unique:
         return []
-    line = f'op.create_unique_constraint("uq_{table.name}_account", "{table.name}", {names!r})'
+    schema = _schema_argument(table)
+    line = f'op.create_unique_constraint("uq_{table.name}_account", "{table.name}", {names!r}{schema})'
     return [_unguarded(model, SQLAlchemyUniqueOAuthAccountMixin, "the same account at a provider", line)]
 
 
@@ -1576,6 +1594,7 @@ def _unique_keys(table: Any, connection: Connection) -> set[str] | None:
     if connection.dialect.name == "sqlite" and schema is None:
         definitions = connection.scalars(_UNIQUE_INDEXES_OF_SQLITE, {"name": table.name})
         keys += [[found[1]] for found in map(_UNIQUE_INDEX.fullmatch, definitions) if found is not None]
+        keys += [[name] for name in connection.scalars(_NOCASE_INDEXES_OF_SQLITE, {"name": table.name})]
     return {",".join(sorted(_bare(name) for name in key if name)) for key in keys}
 
 
@@ -1593,6 +1612,13 @@ def _schema_of(table: Any, connection: Connection) -> str | None:
 _EXPRESSION_INDEXES = ("postgresql", "sqlite")
 _UNIQUE_INDEXES_OF_SQLITE = text(
     "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = :name AND sql LIKE 'CREATE UNIQUE %'"
+)
+_NOCASE_INDEXES_OF_SQLITE = text(  # which compare as lower() does
+    """
+    SELECT 'lower(' || max(field.name) || ')' FROM pragma_index_list(:name) AS one, pragma_index_xinfo(one.name) AS field
+    WHERE one."unique" AND NOT one.partial AND field."key"
+    GROUP BY one.name HAVING count(*) = 1 AND upper(max(field.coll)) = 'NOCASE'
+    """
 )
 _UNIQUE_INDEX = re.compile(r"[^(]*\((.*)\)\s*", re.DOTALL)  # one WHERE, and it is not of all rows
 _CASTS_AND_PARENTHESES = re.compile(r"::[a-z]+(?: varying)?|[()\s\"`]")
