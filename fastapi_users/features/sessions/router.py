@@ -180,42 +180,45 @@ def _add_own_routes(
         name=f"sessions:{backend.name}.end",
         status_code=status.HTTP_204_NO_CONTENT,
         response_class=Response,
+        response_model=None,
         responses={**ending_refusals, **_UNKNOWN},
     )
     async def end_session(
         request: Request,
+        response: Response,
         id: str,
         user_token: tuple[models.UP, str] = Depends(get_fresh_session),
         path: str = Depends(get_path),
         user_manager: SessionsMixin[models.UP, models.ID] = Depends(get_user_manager),
         strategy: RefreshTokenStrategy[models.UP, models.ID] = Depends(backend.get_strategy),
-    ) -> Response:
+    ) -> Response | None:
         user, token = user_token
         try:
             session_id = _parse_session_id(id)
             await user_manager.end_session(user, session_id, request=request)
         except (InvalidID, SessionNotExists) as error:
             raise HTTPException(status.HTTP_404_NOT_FOUND) from error
-        if session_id == strategy.read_session_id(token):
-            return await _goodbye(backend, path)
-        return Response(status_code=status.HTTP_204_NO_CONTENT)
+        is_own = session_id == strategy.read_session_id(token)
+        return _with_headers_of(response, await _goodbye(backend, path)) if is_own else None
 
     @router.delete(
         "/sessions",
         name=f"sessions:{backend.name}.end_all",
         status_code=status.HTTP_204_NO_CONTENT,
         response_class=Response,
+        response_model=None,
         responses=ending_refusals,
     )
     async def end_sessions(
         request: Request,
+        response: Response,
         includes_current: bool = Query(False, description="Log out everywhere, here too."),
         user_token: tuple[models.UP, str] = Depends(get_fresh_session),
         path: str = Depends(get_path),
         user_manager: SessionsMixin[models.UP, models.ID] = Depends(get_user_manager),
         end_all: _EndSessions = Depends(authenticator.session_ender()),
         end_others: _EndSessions = Depends(authenticator.session_ender(keeps_own=True)),
-    ) -> Response:
+    ) -> Response | None:
         """Of every backend that can end them."""
         user, _ = user_token
         event = AllSessionsEnded(
@@ -223,9 +226,7 @@ def _add_own_routes(
         )
         await (end_all if includes_current else end_others)(user)
         await user_manager._seam_event(event)
-        if includes_current:
-            return await _goodbye(backend, path)
-        return Response(status_code=status.HTTP_204_NO_CONTENT)
+        return _with_headers_of(response, await _goodbye(backend, path)) if includes_current else None
 
 
 def get_sessions_admin_router(
@@ -339,6 +340,12 @@ async def _goodbye(backend: AuthenticationBackend[Any, Any], path: str) -> Respo
         response = await backend.transport.get_logout_response()
     forget_refresh_token(response, backend, path=path)
     return response
+
+
+def _with_headers_of(response: Response, goodbye: Response) -> Response:
+    """With what dependencies have set. Before the own ones, since of two cookies of one name the last one counts."""
+    goodbye.raw_headers[:0] = [header for header in response.raw_headers if header[0] != b"content-length"]
+    return goodbye
 
 
 def _forgetting(backend: AuthenticationBackend[Any, Any], path: str) -> dict[str, str] | None:

@@ -363,10 +363,49 @@ async def test_who_ends_the_own_session_keeps_no_cookie(app: Application, ends_a
 
     for path in (f"/cookie/sessions/{other_id}", "/cookie/sessions"):
         answer = await browser.http.delete(path)
-        assert (answer.status_code, answer.headers.get("set-cookie")) == (204, None), "the own session goes on"
+        assert answer.status_code == 204
+        assert "max-age=0" not in str(answer.headers).lower(), "the own session goes on"
+        assert {*browser.http.cookies} == {"__Host-session", COOKIE}
     answer = await browser.http.delete(
         "/cookie/sessions?includes_current=true" if ends_all else f"/cookie/sessions/{own_id}"
     )
 
     assert (answer.status_code, answer.content) == (204, b"")
     assert {*browser.http.cookies} == set()
+
+
+@pytest.mark.parametrize("backend", ["bearer", "cookie"])
+@pytest.mark.parametrize("ends_own", [True, False])
+@pytest.mark.parametrize("ends_all", [True, False])
+async def test_what_dependencies_set_comes_with_the_end_of_sessions(
+    app: Application, backend: str, ends_own: bool, ends_all: bool
+) -> None:
+    def stamp(response: Response) -> None:
+        response.headers["x-app"] = "stamped"
+        response.set_cookie("__Host-session", "stamped")
+
+    client, other = await app.log_in(backend), await app.log_in(backend)
+    session_id = await (client if ends_own else other).own_id()
+    stamped = FastAPI()
+    router = get_sessions_router(app.fastapi_users, getattr(app, backend))
+    stamped.include_router(router, prefix=f"/{backend}", dependencies=[Depends(stamp)])
+    client.http._transport.app = stamped  # type: ignore[attr-defined]  # httpx's
+
+    path = f"sessions?includes_current={ends_own}" if ends_all else f"sessions/{session_id}"
+    answer = await client.http.delete(f"/{backend}/{path}")
+
+    assert (answer.status_code, answer.content, answer.headers["x-app"]) == (204, b"", "stamped")
+    assert "content-length" not in answer.headers
+    cookies = [each for each in answer.headers.get_list("set-cookie") if each.startswith("__Host-session=")]
+    assert cookies[0].startswith("__Host-session=stamped")
+    assert ("Max-Age=0" in cookies[-1]) == (ends_own and client.is_browser), "the last one counts"
+
+
+@pytest.mark.parametrize("backend", ["bearer", "cookie"])
+async def test_who_ends_all_others_gets_another_token(app: Application, backend: str) -> None:
+    client = await app.log_in(backend)
+
+    answer = await client.http.delete(f"/{backend}/sessions")
+
+    reissued = answer.headers["set-cookie" if client.is_browser else "authorization"]
+    assert reissued.startswith("__Host-session=ey" if client.is_browser else "Bearer ey")
