@@ -741,9 +741,11 @@ class BaseUserManager(Generic[models.UP, models.ID]):
         return updated_user
 
     def _with_proof(self, user_update: Any, update_dict: dict[str, Any]) -> dict[str, Any]:
-        """With the ``current_password`` of the schema, for an ``_update`` of the application that looks for it there."""
+        """With the ``current_password`` that the application's schema declares, for an ``_update`` of it that looks there."""
         name = "current_password"
-        if not _overrides(self, "_update") or name not in getattr(user_update, "model_fields_set", ()):
+        is_added = isinstance(user_update, schemas.AddedCurrentPasswordMixin)
+        is_declared = name in getattr(type(user_update), "model_fields", ()) and not is_added
+        if not is_declared or name not in user_update.model_fields_set or not _overrides(self, "_update"):
             return update_dict
         return {**update_dict, name: getattr(user_update, name)}
 

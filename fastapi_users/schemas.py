@@ -175,6 +175,10 @@ class CurrentPasswordMixin(BaseModel):
     current_password: Annotated[StorableStr | None, Field(repr=False)] = None
 
 
+class AddedCurrentPasswordMixin(CurrentPasswordMixin):
+    """Of the users router, where the application's schema declares none: the application does not expect the field."""
+
+
 U = TypeVar("U", bound=BaseUser)  # type: ignore[type-arg]  # BaseUser[Any] would be another model
 UC = TypeVar("UC", bound=BaseUserCreate)
 UU = TypeVar("UU", bound=BaseUserUpdate)

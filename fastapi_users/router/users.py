@@ -186,7 +186,7 @@ def _with_current_password(schema: type[schemas.BaseUserUpdate]) -> type[schemas
     """For the OpenAPI document, unless the schema declares the field itself."""
     if "current_password" in schema.model_fields:
         return schema
-    bases: Any = (schema, schemas.CurrentPasswordMixin)
+    bases: Any = (schema, schemas.AddedCurrentPasswordMixin)
     return cast("type[schemas.BaseUserUpdate]", create_model(f"{schema.__name__}WithCurrentPassword", __base__=bases))
 
 

@@ -411,6 +411,34 @@ async def test_an_update_of_the_application_may_look_for_it(tmp_path: Path, sche
         await world.log_in(password="a new password")
 
 
+class HandingOnManager(UserManager):
+    """Whose rows take no field that they do not know, as those of pydantic."""
+
+    async def _update(self, user: Any, update_dict: dict[str, Any]) -> Any:
+        assert update_dict.keys() <= {"nickname", "password"}
+        return await super()._update(user, update_dict)
+
+
+@pytest.mark.parametrize("schema", [UserUpdate, OpenUpdate])
+@pytest.mark.parametrize("is_required", [True, False])
+async def test_an_update_of_the_application_gets_no_proof_that_its_schema_does_not_declare(
+    tmp_path: Path, schema: Any, is_required: bool
+) -> None:
+    options: dict[str, Any] = {
+        "manager_class": HandingOnManager,
+        "user_schemas": (UserRead, UserCreate, schema),
+        "requires_current_password": is_required,
+    }
+    async with World.on(f"sqlite+aiosqlite:///{tmp_path / 'x.db'}", **options) as world:
+        await world.insert_user()
+        body = {"password": "a new password", "current_password": PASSWORD}
+
+        answer = await world.client.patch("/users/me", json=body, headers=await world.log_in())
+
+        assert answer.status_code == 200
+        await world.log_in(password="a new password")
+
+
 async def test_where_it_is_not_required_nothing_asks_for_it(toy_world: World) -> None:
     await toy_world.insert_user()
     headers = await toy_world.log_in()
