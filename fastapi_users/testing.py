@@ -545,8 +545,14 @@ class _ActingStrategy(Strategy[Any, Any]):
 
     async def read_token(self, token: str | None, user_manager: Any) -> Any:
         try:
-            return await user_manager.get(user_manager.parse_id(str(self._user.id)))
-        except (InvalidID, UserNotExists):
+            user_id = user_manager.parse_id(str(self._user.id))
+        except NotImplementedError:  # a manager without a mixin for ids, which other strategies may do without
+            user_id = self._user.id
+        except InvalidID:
+            return self._user
+        try:
+            return await user_manager.get(user_id)
+        except UserNotExists:
             return self._user
 
     async def read_authentication(self, token: str) -> Authentication:

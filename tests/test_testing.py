@@ -17,6 +17,7 @@ from fastapi_users.testing import (
     OAuthAccount,
     Outbox,
     User,
+    _ActingStrategy,
     _raises,
     accounts_under_test,
     frozen_clock,
@@ -158,3 +159,28 @@ async def test_no_mail_leaves_a_test_where_the_manager_gets_its_mailer_late(mail
 
     assert [message.to for message in kept.messages] == ([] if mailer is None else ["ann@example.org"] * 2)
     assert "__setattr__" not in vars(BaseUserManager)
+
+
+async def test_one_acts_as_a_user_of_a_manager_that_reads_no_ids() -> None:
+    """As one without an id mixin is, which strategies that keep the user do not need."""
+
+    class Manager(BaseUserManager[User, uuid.UUID]):
+        reset_password_token_secret = verification_token_secret = "x" * 40
+
+    manager = Manager(InMemoryUserDatabase[User, uuid.UUID](User))
+    stored = await manager.user_db.create({"email": "ann@example.org", "hashed_password": ""})
+    nowhere = User("bob@example.org", "")
+
+    assert await _ActingStrategy(User("", "", id=stored.id)).read_token("token", manager) is stored
+    assert await _ActingStrategy(nowhere).read_token("token", manager) is nowhere
+
+
+async def test_one_acts_as_a_user_whose_id_is_of_another_kind() -> None:
+    class Manager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+        reset_password_token_secret = verification_token_secret = "x" * 40
+
+    user: Any = User("ann@example.org", "")
+    user.id = 1
+
+    strategy = _ActingStrategy(user)
+    assert await strategy.read_token("token", Manager(InMemoryUserDatabase[User, uuid.UUID](User))) is user
