@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 
 from fastapi_users import insecure
+from fastapi_users.authentication.strategy import base
 from fastapi_users.db import sqlalchemy
 from fastapi_users.hashing import hashing_pool
 from tests.processes import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown  # noqa: F401 -- hooks
@@ -26,6 +27,7 @@ def nobody_was_warned(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said once per process is said once per test."""
     for told in ("_told", "_told_secrets"):
         monkeypatch.setattr(insecure, told, set())
+    base._tell_of_unfit_ids.cache_clear()
 
 
 @pytest.fixture(autouse=True)

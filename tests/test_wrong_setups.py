@@ -279,14 +279,31 @@ async def test_an_id_mixin_that_does_not_fit_the_ids_is_told_of_once(caplog: pyt
     class WithWrongIDs(IntegerIDMixin, BaseUserManager[Any, Any]):
         reset_password_token_secret = verification_token_secret = SECRET
 
+    namesake = type("WithWrongIDs", (WithWrongIDs,), {"__module__": "elsewhere"})
+
     users = InMemoryUserDatabase[User, uuid.UUID](User)
     user = await users.create({"email": "ann@example.com", "hashed_password": ""})
     with caplog.at_level(logging.WARNING, "fastapi_users.authentication"):
-        assert [await get_token_owner(str(user.id), WithWrongIDs(users)) for _ in range(2)] == [None, None]
+        for manager_class in (WithWrongIDs, WithWrongIDs, namesake):
+            assert await get_token_owner(str(user.id), manager_class(users)) is None
 
-    [message] = caplog.messages
-    assert message.startswith("WithWrongIDs.parse_id refuses the id in a token of this application")
+    message, of_namesake = caplog.messages
+    assert message.startswith(
+        f"{__name__}.{WithWrongIDs.__qualname__}.parse_id refuses the id in a token of this application"
+    )
     assert message.endswith("UUIDIDMixin or IntegerIDMixin.")
+    assert of_namesake.startswith("elsewhere.WithWrongIDs.parse_id refuses")
+
+
+@pytest.mark.parametrize("_time", ["first", "second"])
+async def test_what_was_told_in_another_test_is_told_again(caplog: pytest.LogCaptureFixture, _time: str) -> None:
+    class WithWrongIDs(IntegerIDMixin, BaseUserManager[Any, Any]):
+        reset_password_token_secret = verification_token_secret = SECRET
+
+    with caplog.at_level(logging.WARNING, "fastapi_users.authentication"):
+        assert await get_token_owner("x", WithWrongIDs(InMemoryUserDatabase[User, uuid.UUID](User))) is None
+
+    assert len(caplog.messages) == 1
 
 
 async def test_a_password_that_is_refused_by_false_is_told_of() -> None:

@@ -89,7 +89,7 @@ async def get_token_owner(user_id: Any, user_manager: BaseUserManager[UP, ID]) -
     try:
         return await user_manager.get(user_manager.parse_id(user_id))
     except exceptions.InvalidID:
-        _tell_of_unfit_ids(type(user_manager).__name__)
+        _tell_of_unfit_ids(f"{type(user_manager).__module__}.{type(user_manager).__qualname__}")
         return None
     except exceptions.UserNotExists:
         return None
