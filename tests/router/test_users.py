@@ -387,10 +387,9 @@ class AskingManager(UserManager):
     """As applications of version 15 do it."""
 
     async def _update(self, user: Any, update_dict: dict[str, Any]) -> Any:
-        if "password" in update_dict:
-            proof = update_dict["current_password"]
-            is_right, _ = self.password_helper.verify_and_update(_get_secret_value(proof), user.hashed_password)
-            assert is_right
+        proof = _get_secret_value(update_dict["current_password"])
+        is_right, _ = self.password_helper.verify_and_update(proof, user.hashed_password)
+        assert is_right
         return await super()._update(user, update_dict)
 
 
