@@ -90,11 +90,9 @@ def _class_of_ours(get_strategy: Any) -> type[Any] | None:
 
 
 def _is_complete(get_strategy: Any, made: type[Any]) -> bool:
-    is_partial = isinstance(get_strategy, partial)
+    settings = get_strategy if isinstance(get_strategy, partial) else partial(get_strategy)
     try:
-        signature(made).bind(
-            *(get_strategy.args if is_partial else ()), **(get_strategy.keywords if is_partial else {})
-        )
+        signature(made).bind(*settings.args, **settings.keywords)
     except TypeError:
         return False
     return True
